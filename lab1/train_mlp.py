@@ -1,0 +1,73 @@
+"""Exercise 1.1: a baseline MLP on MNIST.
+
+    python lab1/train_mlp.py                             784-128-64-10 on MNIST
+    python lab1/train_mlp.py --augment                   random rotation, shift and scale
+    python lab1/train_mlp.py --hidden 128 128 128 --residual
+    tensorboard --logdir lab1/model
+
+Without a network and without MNIST on the disk it takes the 1,797 digits that scikit-learn carries.
+"""
+
+import dataclasses
+from typing import Literal
+
+from lab1.config import TrainConfig, launch, prepare, require
+
+
+@dataclasses.dataclass
+class Config(TrainConfig):
+    """The flags of this script."""
+
+    epochs: int = 30
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    dataset: Literal["auto", "mnist", "digits", "folder"] = "auto"
+    """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: your images under --data-dir."""
+    hidden: tuple[int, ...] = (128, 64)
+    """Widths of the hidden layers."""
+    residual: bool = False
+    """Put the identity around each pair of hidden layers that keeps the width."""
+    dropout: float = 0.1
+    """Probability of dropping a hidden unit in training."""
+    augment: bool = False
+    """Rotate (12 degrees), shift (2 pixels) and scale (10 %) each training image at random, at most."""
+
+    def check(self) -> None:
+        super().check()
+        require(len(self.hidden) > 0, "--hidden: at least one width is needed, such as --hidden 128 64")
+        require(min(self.hidden) >= 1, f"--hidden {' '.join(map(str, self.hidden))}: each width must be 1 or more")
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability from 0 to below 1 is needed")
+
+    def describe(self) -> str:
+        parts = ["residual-mlp" if self.residual else "mlp", *map(str, self.hidden)]
+        parts += ["augment"] if self.augment else []
+        parts += [self.dataset] if self.dataset != "mnist" else []
+        return "-".join([*parts, f"seed{self.seed}"])
+
+
+def main(config: Config) -> dict:
+    """Train, validate, test; returns the test metrics."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab1 import data
+    from lab1.models import MLP
+    from lab1.trainer import Trainer
+
+    device = prepare(config)
+    images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
+    config.dataset = images.name  # what was used, not what was asked for: it goes into the name and the results
+    train, validation, test = data.split_batches(
+        images,
+        config.batch_size,
+        config.seed,
+        device,
+        augment=data.random_affine if config.augment else None,
+        limit=3 if config.dry_run else None,
+    )
+    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout)
+    trainer = Trainer(model, config, data.about(images, train))
+    trainer.train(train, validation)
+    return trainer.test(test)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

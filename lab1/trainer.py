@@ -1,0 +1,463 @@
+"""The Trainer that all three labs share: one loop in reading order, stopped anywhere and resumed exactly."""
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from lab1 import checkpoint, distributed, logbook
+from lab1.config import Interrupted, RunFailed, TrainConfig, UsageError, find_device, require
+from lab1.models import describe
+
+HOUSEKEEPING_SECONDS = 0.2  # how often the loop looks at the losses, the progress bar and the clock
+SAVE_SECONDS = 300  # a checkpoint is due after this long, besides the one at the end of each epoch
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean cross-entropy in nats, and accuracy as a fraction, of logits ``[B, K]`` and class labels ``[B]``."""
+    accuracy = (logits.detach().argmax(1) == labels).float().mean()
+    return F.cross_entropy(logits.float(), labels), {"accuracy": accuracy}
+
+
+def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
+    """The learning rate at a step (from 0), as a share of its peak: a linear rise, then half a cosine down to zero
+    (Loshchilov & Hutter 2017)."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
+
+
+class Averages:
+    """Means of what training steps return, weighted by example (or token).
+
+    Metrics stay on the device until ``read``: reading one number makes the processor wait for the GPU.
+    """
+
+    def __init__(self, sums: dict[str, float] | None = None, weight: float = 0.0):
+        self.sums, self.weight = dict(sums or {}), weight
+        self.pending: list[tuple[dict[str, Tensor], float]] = []
+
+    def add(self, metrics: dict[str, Tensor], weight: float) -> None:
+        """Add one batch's metrics (scalars)."""
+        self.pending.append((metrics, weight))
+
+    def read(self) -> list[float]:
+        """Take in what is pending; returns its losses, oldest first."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return []
+        columns = {name: torch.stack([metrics[name] for metrics, _ in pending]).tolist() for name in pending[0][0]}
+        weights = [weight for _, weight in pending]
+        for name, values in columns.items():
+            # One after the other, so that the sum is the same to the bit wherever a run was interrupted.
+            for value, weight in zip(values, weights, strict=True):
+                self.sums[name] = self.sums.get(name, 0.0) + value * weight
+        self.weight += sum(weights)
+        return columns["loss"]
+
+    def totals(self) -> tuple[dict[str, float], float]:
+        """The weighted sums so far and the weight, over all processes."""
+        self.read()
+        weight, *sums = distributed.total([self.weight, *self.sums.values()])
+        return dict(zip(self.sums, sums, strict=True)), weight
+
+    def means(self) -> dict[str, float]:
+        """The means so far, over all processes."""
+        sums, weight = self.totals()
+        return {name: value / weight for name, value in sums.items()}
+
+
+class Trainer:
+    """Trains a model: epochs of ``train_step``, validation, TensorBoard, checkpoints, early stopping, one test.
+
+    A lab overrides ``loss``; ``make_optimizer``, ``weight``, ``learning_rate`` and ``report`` where it must. The
+    batches are any iterable of ``(inputs, targets)``; one with ``epoch(number, start)``, such as ``lab1.data.Batches``,
+    resumes exactly in the middle of an epoch.
+    """
+
+    max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
+
+    def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
+        """Args:
+        model: returns logits ``[B, K]``; has ``arguments`` (see ``lab1.models``).
+        config: see ``lab1.config``.
+        about: what ``best.pt`` says of the data: ``dataset``, ``classes``, ``mean``, ``std`` (see ``lab1.data.about``).
+        """
+        self.config, self.about = config, about or {}
+        self.device = find_device(config.device)
+        distributed.start(self.device)
+        self.model = model.to(self.device)
+        self.compiled = torch.compile(self.model) if config.compile else self.model
+        several = distributed.world_size() > 1
+        self.network = DistributedDataParallel(self.compiled) if several else self.compiled
+        if distributed.rank() > 0:
+            torch.manual_seed(config.seed + 1_000_003 * distributed.rank())  # other dropout than the first process's
+        self.optimizer = self.make_optimizer()
+        bf16 = torch.autocast(self.device.type, torch.bfloat16)
+        self.autocast = bf16 if config.precision == "bf16" else contextlib.nullcontext()
+        self.epochs = min(config.epochs, 2) if config.dry_run else config.epochs
+
+        self.folder: Path | None = None
+        self.epoch = self.batch = self.step = 0  # epochs done; batches done in this epoch; steps done in all
+        self.steps_per_epoch = 0
+        self.averages = Averages()
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch, self.best_loss = 0, math.inf
+        self.seconds = self.epoch_seconds = 0.0  # of training, in the epochs done and in this one
+        self.trained = False
+        self.told_to_stop = self.stop_signal = 0  # the signal this process got; the one all processes act on
+        self.save_due, self.save_now = math.inf, False
+
+    # What a lab may override.
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one batch, to be minimised, and further metrics, each a scalar mean over the batch."""
+        inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
+        with self.autocast:
+            logits = self.forward(inputs)
+        return classification_loss(logits, targets)
+
+    def weight(self, batch: tuple[Tensor, Tensor]) -> int:
+        """What a batch counts for in a mean: its examples (or, for a language model, its tokens)."""
+        return len(batch[1])
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW (Loshchilov & Hutter 2019), fused into one kernel; matrices alone have weight decay."""
+        matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
+        vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": self.config.weight_decay}]
+        groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: warm-up over the first twentieth, then a cosine to zero."""
+        total = self.epochs * self.steps_per_epoch
+        return self.config.learning_rate * warmup_cosine(step, total, total // 20)
+
+    def report(self, batches: Iterable) -> dict[str, Any]:
+        """What ``test`` should say beyond the metrics; here the confusion matrix, with its figure."""
+        classes = self.about.get("classes")
+        if classes is None:
+            return {}
+        confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        mistakes = []
+        self.model.eval()
+        with torch.no_grad():
+            for inputs, targets in batches:
+                with self.autocast:
+                    predicted = self.model(inputs.to(self.device)).argmax(1).cpu()
+                targets = targets.cpu()
+                confusion += torch.bincount(targets * len(classes) + predicted, minlength=confusion.numel()).view_as(
+                    confusion
+                )
+                mistakes.append(inputs.cpu()[predicted != targets])
+        counts = np.array(distributed.total(confusion.flatten().tolist())).reshape(confusion.shape)
+        accuracy = counts.diagonal() / np.maximum(counts.sum(1), 1)
+        if distributed.rank() == 0:
+            figure = logbook.confusion_figure(counts, classes)
+            figure.savefig(self.folder / "confusion.png", dpi=120)
+            self.log.figure("confusion matrix/test", figure, self.epoch)
+            self.log.images("mistakes/test", torch.cat(mistakes)[:64], self.epoch)
+        return {
+            "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
+            "confusion": counts.astype(int).tolist(),
+        }
+
+    # One unit of learning.
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The model on a batch, compiled and data-parallel where asked for; evaluation shares no gradients."""
+        return (self.network if self.model.training else self.compiled)(inputs)
+
+    def train_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Forward, loss, backward, clip, step. Returns the batch's metrics, still on the device."""
+        rate = self.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss, metrics = self.loss(batch)
+        self.optimizer.zero_grad()
+        share = self._agree(self.weight(batch))
+        (loss if share == 1 else loss * share).backward()
+        if self.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+        self.optimizer.step()
+        self.step += 1
+        return {"loss": loss.detach(), **metrics}
+
+    def _agree(self, weight: float = 1.0) -> float:
+        """What all processes must know alike: whether to stop or to save after this step; and this one's share.
+
+        Returns what to scale this process's loss by, so that the mean over the processes' gradients is that of the
+        whole batch however it was divided: 1 for a single process.
+        """
+        self.stop_signal, self.save_now = self.told_to_stop, time.monotonic() >= self.save_due
+        if distributed.world_size() == 1:
+            return 1.0
+        decides = distributed.rank() == 0
+        whole, stop, save = distributed.total([weight, self.stop_signal > 0, decides and self.save_now])
+        self.stop_signal, self.save_now = (self.stop_signal or signal.SIGTERM) if stop else 0, bool(save)
+        return weight * distributed.world_size() / whole
+
+    # The loop.
+
+    def train(self, train_batches: Iterable, val_batches: Iterable) -> list[dict[str, Any]]:
+        """Train until ``epochs`` or until ``patience`` runs out; returns the history, an entry an epoch.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, once the step is finished and the run saved.
+            RunFailed: where a loss is not finite; the last good checkpoint stays.
+        """
+        self.steps_per_epoch = len(train_batches)
+        require(self.steps_per_epoch > 0, "there is nothing to train on: fewer examples than processes")
+        self.open()
+        with self._listen_for_signals(), self._progress() as bar:
+            while not self.finished():
+                self.trained = True
+                self.train_epoch(train_batches, bar)
+                self.end_epoch(self.evaluate(val_batches))
+                self._agree()
+                if self.stop_signal:
+                    raise Interrupted(self.stop_signal, self.folder)
+        return self.history
+
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or ``patience`` epochs brought no better validation loss."""
+        patience = self.config.patience
+        return self.epoch >= self.epochs or (0 < patience <= self.epoch - self.best_epoch)
+
+    def train_epoch(self, batches: Iterable, bar: tqdm) -> None:
+        """The rest of one epoch: all of it, or from where a checkpoint left off."""
+        self.network.train()
+        began, next_look = time.monotonic(), 0.0
+        self.save_due = began + SAVE_SECONDS
+        for batch in epoch_of(batches, self.epoch, self.batch):
+            if self.step == 0:
+                self.log_first_batch(batch)
+            self.averages.add(self.train_step(batch), self.weight(batch))
+            self.batch += 1
+            now = time.monotonic()
+            if now >= next_look or self.stop_signal or self.save_now:
+                next_look = now + HOUSEKEEPING_SECONDS
+                self._look(bar)
+            if self.stop_signal or self.save_now:
+                self.epoch_seconds, began, self.save_due = self.epoch_seconds + now - began, now, now + SAVE_SECONDS
+                self.save()
+            if self.stop_signal:
+                raise Interrupted(self.stop_signal, self.folder)
+        self._look(bar)
+        self.epoch_seconds += time.monotonic() - began
+
+    def _look(self, bar: tqdm) -> None:
+        """Read the losses since the last look, stop at one that is not finite, move the progress bar."""
+        losses = self.averages.read()
+        for place, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                step = self.step - len(losses) + place + 1
+                raise RunFailed(
+                    f"the loss is {loss} at step {step}, in epoch {self.epoch + 1}; a lower --learning-rate often helps"
+                )
+        if losses and not bar.disable:
+            bar.set_postfix_str(f"epoch {self.epoch + 1}/{self.epochs}, loss {losses[-1]:.4f}", refresh=False)
+            bar.update(self.step - bar.n)
+
+    def end_epoch(self, validation: dict[str, float]) -> None:
+        """Take down one epoch: history, best weights, TensorBoard, checkpoint."""
+        train, rate = self.averages.means(), self.learning_rate(self.step - 1)
+        speed = self.averages.weight * distributed.world_size() / max(self.epoch_seconds, 1e-9)
+        self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
+        self.epoch, self.batch, self.averages = self.epoch + 1, 0, Averages()
+        self.history.append({"epoch": self.epoch, "learning_rate": rate, "train": train, "validation": validation})
+        better = validation["loss"] < self.best_loss
+        if better:
+            self.best_epoch, self.best_loss = self.epoch, validation["loss"]
+            self._save_best()
+        points = {f"{name}/train": value for name, value in train.items()}
+        points |= {f"{name}/validation": value for name, value in validation.items()}
+        self.log.scalars({**points, "learning rate": rate, "examples per second": speed}, self.epoch)
+        self.log.flush()
+        self.save()
+        self.say(f"epoch {self.epoch:3d}  train {_line(train)}  validation {_line(validation)}{'  *' * better}")
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable) -> dict[str, float]:
+        """Mean loss and metrics over all batches; the mode (training or evaluation) is what it was before."""
+        training, averages = self.model.training, Averages()
+        self.model.eval()
+        for batch in batches:
+            loss, metrics = self.loss(batch)
+            averages.add({"loss": loss, **metrics}, self.weight(batch))
+        self.model.train(training)
+        return averages.means()
+
+    def test(self, batches: Iterable) -> dict[str, Any]:
+        """Evaluate the best weights on the test set, once; writes ``results.json``. A run that was tested already and
+        did not train since returns what was found then."""
+        path = self.folder / "results.json"
+        if path.exists() and not self.trained:
+            test = json.loads(path.read_text(encoding="utf-8"))["test"]
+            self.say(f"{self.folder} is finished and tested: test {_line(test)}")
+            return test
+        self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
+        metrics = self.evaluate(batches)
+        test = metrics | self.report(batches)
+        if distributed.rank() == 0:
+            self._write_results(test, path)
+            self.log.end(self.settings(), {f"{name}/test": value for name, value in metrics.items()}, self.epoch)
+        self.log.close()
+        self.say(f"best epoch {self.best_epoch}: test {_line(metrics)}   ({self.seconds:.1f} s of training)")
+        self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
+        return test
+
+    def _write_results(self, test: dict[str, Any], path: Path) -> None:
+        results = {
+            "script": logbook.script_name(self.config),
+            "config": self.settings(),
+            "dataset": self.about.get("dataset"),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "epochs": self.epoch,
+            "best_epoch": self.best_epoch,
+            "seconds": round(self.seconds, 2),
+            "validation": self.history[self.best_epoch - 1]["validation"],
+            "test": test,
+            "history": self.history,
+            "environment": logbook.environment(self.device),
+        }
+        logbook.write_json(results, path)
+
+    # The run on disk.
+
+    def settings(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return self.config.as_dict()
+
+    def open(self) -> None:
+        """Make the run's folder, or go on in the one to resume, from its newest good checkpoint."""
+        if self.folder is not None:
+            return
+        resumed = self.config.resume is not None
+        if resumed:
+            self.folder = Path(self.config.resume)
+            self._restore()
+        elif distributed.rank() == 0:
+            self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
+        self.folder = Path(distributed.from_first_process(str(self.folder)))
+        over = self.finished() and (self.folder / "results.json").exists()
+        first = distributed.rank() == 0 and not over
+        self.log = logbook.Logbook(self.folder, self.epoch + 1 if resumed else None, enabled=first)
+        if first:
+            logbook.write_json(self.settings(), self.folder / "config.json")
+            if not resumed:
+                self.log.configuration(self.settings())
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the rest of the run depends on."""
+        sums, weight = self.averages.totals()
+        random_states = distributed.from_every_process(checkpoint.random_states())
+        if distributed.rank() > 0:
+            return
+        content = {
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random_states": random_states,
+            "sums": sums,
+            "weight": weight,
+        }
+        content |= {name: getattr(self, name) for name in PROGRESS}
+        checkpoint.save_newest(content, self.folder)
+
+    def _restore(self) -> None:
+        content = checkpoint.load_newest(self.folder, self.device)
+        if content is None:
+            self.say(f"{self.folder} stopped before its first checkpoint: it starts again")
+            return
+        try:
+            self.model.load_state_dict(content["weights"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            for name in PROGRESS:
+                setattr(self, name, content[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UsageError(f"{self.folder} does not fit this network: {str(error).splitlines()[0]}") from None
+        if distributed.rank() == 0:
+            self.averages = Averages(content["sums"], content["weight"])
+        if distributed.rank() < len(content["random_states"]):
+            checkpoint.restore_random_states(content["random_states"][distributed.rank()])
+        self.say(f"resuming {self.folder} in epoch {self.epoch + 1}, after step {self.step}")
+
+    def _save_best(self) -> None:
+        if distributed.rank() == 0:
+            content = {"model": describe(self.model), "weights": self.model.state_dict(), "about": self.about}
+            checkpoint.save(content | {"epoch": self.epoch, "loss": self.best_loss}, self.folder / "best.pt")
+
+    # What people see.
+
+    def log_first_batch(self, batch: tuple[Tensor, Tensor]) -> None:
+        """The network's graph and the first batch of images, as the network sees it, in TensorBoard."""
+        inputs = batch[0].to(self.device)
+        self.log.graph(self.model, inputs[:1])
+        if inputs.ndim == 4:
+            self.log.images("first batch/train", inputs[:64], 0)
+
+    def say(self, line: str) -> None:
+        """Print a line, from the first process alone, above the progress bar."""
+        if distributed.rank() == 0:
+            tqdm.write(line)
+
+    def _progress(self) -> tqdm:
+        # disable=None: no bar where standard error is no terminal.
+        return tqdm(
+            total=self.epochs * self.steps_per_epoch,
+            initial=self.step,
+            unit=" steps",
+            disable=None if distributed.rank() == 0 else True,
+            leave=False,
+        )
+
+    @contextlib.contextmanager
+    def _listen_for_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask the loop to stop after its step; a second one stops at once."""
+
+        def listen(number, frame):
+            self.told_to_stop = number
+            signal.signal(number, before[number])
+
+        before = {}
+        with contextlib.suppress(ValueError):  # only the main thread may listen; elsewhere signals stay as they are
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, listen)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+# What a checkpoint holds of the Trainer's own fields.
+PROGRESS = ("epoch", "batch", "step", "history", "best_epoch", "best_loss", "seconds", "epoch_seconds")
+
+
+def epoch_of(batches: Iterable, epoch: int, start: int) -> Iterator:
+    """The batches of one epoch from number ``start`` on, of ``Batches`` or of any other iterable."""
+    if hasattr(batches, "epoch"):
+        return batches.epoch(epoch, start)
+    return islice(iter(batches), start, None)
+
+
+def _line(metrics: dict[str, Any]) -> str:
+    """Metrics as people read them: ``loss 0.0712  accuracy 97.91 %``."""
+    shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return "  ".join(
+        f"{name} {value:.2%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}"
+        for name, value in shown.items()
+    )
