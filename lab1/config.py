@@ -122,7 +122,7 @@ class TrainConfig(RunConfig):
     learning_rate: float = 1e-3
     """Peak learning rate, per step: reached after the warm-up, zero at the last epoch."""
     weight_decay: float = 0.01
-    """Decoupled weight decay of the matrices, per unit of learning rate; biases and norms have none."""
+    """Decoupled weight decay, per unit of learning rate."""
     patience: int = 5
     """Epochs without a better validation loss before training stops; 0 never stops early."""
 

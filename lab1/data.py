@@ -268,7 +268,7 @@ class Batches:
         """
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.mean, self.std = mean.tolist(), std.tolist()
-        self.scale = (1 / std).reshape(-1, 1, 1).to(images.device)
+        self.scale = (1 / (255 * std)).reshape(-1, 1, 1).to(images.device)
         self.shift = (-mean / std).reshape(-1, 1, 1).to(images.device)
         self.seed, self.augment, self.limit = seed, augment, limit
 
@@ -304,7 +304,7 @@ class Batches:
         images = self.images.index_select(0, rows).float()
         if noise is not None:
             images = self.augment(images.div_(255), noise).mul_(255)
-        return images.mul_(self.scale / 255).add_(self.shift), self.labels.index_select(0, rows)
+        return images.mul_(self.scale).add_(self.shift), self.labels.index_select(0, rows)
 
 
 def pixel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

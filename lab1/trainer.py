@@ -27,8 +27,8 @@ SAVE_SECONDS = 300  # a checkpoint is due after this long, besides the one at th
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean cross-entropy in nats, and accuracy as a fraction, of logits ``[B, K]`` and class labels ``[B]``."""
-    accuracy = (logits.detach().argmax(1) == labels).float().mean()
-    return F.cross_entropy(logits.float(), labels), {"accuracy": accuracy}
+    correct = (logits.detach().argmax(1) == labels).sum()
+    return F.cross_entropy(logits.float(), labels), {"accuracy": correct / len(labels)}
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
@@ -134,12 +134,9 @@ class Trainer:
         return len(batch[1])
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW (Loshchilov & Hutter 2019), fused into one kernel; matrices alone have weight decay."""
-        matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
-        vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": self.config.weight_decay}]
-        groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
+        """AdamW (Loshchilov & Hutter 2019), fused into one kernel."""
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: warm-up over the first twentieth, then a cosine to zero."""
