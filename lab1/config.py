@@ -38,6 +38,11 @@ class Interrupted(Exception):
         self.signal_number = signal_number
 
 
+def flag(metavar: str):
+    """How ``--help`` shows a flag whose default its docstring explains: with this placeholder, without "None"."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 def require(condition: bool, message: str) -> None:
     """Raise UsageError(message) unless the condition holds."""
     if not condition:
@@ -56,13 +61,13 @@ class RunConfig:
     """Number format of matrix products and convolutions; bf16 is autocast, the weights stay fp32."""
     compile: bool = False
     """Compile the model with torch.compile: worth its half minute for long runs only."""
-    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    resume: Annotated[str | None, flag("RUN")] = None
     """Go on with this run, a folder or a name under --model-dir; its own flags are taken from its config.json."""
-    model_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    model_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder that runs are written to (default: model/ beside the script)."""
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    name: Annotated[str | None, flag("NAME")] = None
     """Name of the run (default: made from what matters in it); a taken name gets -2, -3, ..."""
-    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    data_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder of the data sets (default: data/ at the top of the repository)."""
     dry_run: bool = False
     """See that everything works: at most 2 epochs of 3 batches, nothing downloaded."""
@@ -128,17 +133,25 @@ class TrainConfig(RunConfig):
 
     def check(self) -> None:
         super().check()
-        require(self.epochs >= 1, f"--epochs {self.epochs}: at least 1 is needed")
-        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: at least 1 is needed")
+        # A script may leave a flag None until it knows its data set.
+        for flag, least in (("epochs", 1), ("batch_size", 1), ("patience", 0)):
+            value = getattr(self, flag)
+            require(value is None or value >= least, f"--{flag.replace('_', '-')} {value}: at least {least} is needed")
+        rate, decay = self.learning_rate, self.weight_decay
         require(
-            math.isfinite(self.learning_rate) and self.learning_rate > 0,
-            f"--learning-rate {self.learning_rate}: a positive number is needed, such as 0.001",
+            rate is None or (math.isfinite(rate) and rate > 0),
+            f"--learning-rate {rate}: a positive number is needed, such as 0.001",
         )
         require(
-            math.isfinite(self.weight_decay) and self.weight_decay >= 0,
-            f"--weight-decay {self.weight_decay}: 0 or a positive number is needed, such as 0.01",
+            math.isfinite(decay) and decay >= 0,
+            f"--weight-decay {decay}: 0 or a positive number is needed, such as 0.01",
         )
-        require(self.patience >= 0, f"--patience {self.patience}: 0 (never stop early) or more is needed")
+
+    def fill(self, settings: dict[str, Any]) -> None:
+        """Give every flag that was left None its value from ``settings``."""
+        for flag, value in settings.items():
+            if getattr(self, flag) is None:
+                setattr(self, flag, value)
 
 
 def find_run(run: str, runs_folder: Path) -> Path:
@@ -155,8 +168,8 @@ def find_run(run: str, runs_folder: Path) -> Path:
     raise UsageError(f"no run {run!r} here or in {runs_folder} ({known})")
 
 
-def parse(config_class: type[RunConfig], arguments: list[str], description: str) -> RunConfig:
-    """Turn a command line into a checked configuration.
+def parse(config_class: type, arguments: list[str], description: str) -> Any:
+    """Turn a command line into a configuration, a checked one where the class is a RunConfig.
 
     With ``--resume RUN`` the defaults are that run's own configuration, so that no other flag is needed, and a flag
     that is given all the same (``--epochs 40``) changes that one thing.
@@ -165,13 +178,15 @@ def parse(config_class: type[RunConfig], arguments: list[str], description: str)
         UsageError: for a flag or a value that cannot be used.
         SystemExit: with status 0 after ``--help``.
     """
-    default = _parse(config_class, arguments, description, None)
-    if default.resume is not None:
-        folder = find_run(default.resume, default.runs_folder())
-        default = _parse(config_class, arguments, description, _read_config(config_class, folder))
-        default.resume, default.model_dir = str(folder), folder.parent
-    default.check()
-    return default
+    config = _parse(config_class, arguments, description, None)
+    if not isinstance(config, RunConfig):
+        return config
+    if config.resume is not None:
+        folder = find_run(config.resume, config.runs_folder())
+        config = _parse(config_class, arguments, description, _read_config(config_class, folder))
+        config.resume = str(folder)
+    config.check()
+    return config
 
 
 def _parse(config_class, arguments, description, default):
@@ -207,7 +222,7 @@ def _read_config(config_class, folder):
     return config_class(**values)
 
 
-def launch(main: Callable[[Any], None], config_class: type[RunConfig]) -> None:
+def launch(main: Callable[[Any], Any], config_class: type) -> None:
     """Run a script: parse the command line, call ``main(config)``, and exit as the README promises.
 
     0 done; 2 the user asked what cannot be done; 1 the run failed; 130 / 143 stopped by SIGINT / SIGTERM. Each but

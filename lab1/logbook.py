@@ -102,7 +102,13 @@ class Logbook:
         # SummaryWriter.add_hparams would open a second run beside this one; its three records fit into this one too.
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {name: v if isinstance(v, bool | int | float | str) else str(v) for name, v in config.items()}
+        aside = ("name", "model_dir", "data_dir", "dry_run")
+        shown = {name: value for name, value in config.items() if name not in aside}
+        number = (int, float)
+        plain = {
+            name: v if type(v) in number else " ".join(map(str, v)) if type(v) is list else str(v)
+            for name, v in shown.items()
+        }
         records = dict(zip(("experiment", "start", "end"), hparams(plain, metrics), strict=True))
         for part in parts:
             self.writer.file_writer.add_summary(records[part])
