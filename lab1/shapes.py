@@ -82,13 +82,13 @@ def draw_one(outlines: list[np.ndarray], random: np.random.Generator) -> tuple[n
     image += mask[:, :, None] * (color - image)
     image = np.ascontiguousarray(image)
     streak(image, random)  # one more, which may lie across the object
-    image += random.normal(0, 10, image.shape)
+    image += random.normal(0, 6, image.shape)
     return image.clip(0, 255).astype(np.uint8), mask
 
 
 def place(outlines: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
     """The mask ``[32, 32]`` in 0 .. 1 of a shape at a random size, angle and place, wholly inside the image."""
-    radius = random.uniform(6, 12)
+    radius = random.uniform(7, 13)
     angle = random.uniform(0, 2 * np.pi)
     centre = random.uniform(radius, SIZE - radius, 2)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -101,11 +101,11 @@ def place(outlines: list[np.ndarray], random: np.random.Generator) -> np.ndarray
 
 def background(random: np.random.Generator) -> np.ndarray:
     """Clutter, RGB ``[32, 32, 3]`` in 0 .. 255: soft patches of colour under streaks and corners."""
-    patches = random.uniform(0, 255, (4, 4, 3))
+    patches = random.uniform(50, 205, (4, 4, 3))
     image = cv2.resize(patches, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    for _ in range(random.integers(2, 6)):
+    for _ in range(random.integers(2, 5)):
         streak(image, random)
-    for _ in range(random.integers(1, 4)):
+    for _ in range(random.integers(1, 3)):
         corner(image, random)
     return image
 
