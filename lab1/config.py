@@ -300,3 +300,18 @@ def find_device(name: str):
     else:
         require(device.type == "cpu", f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
     return device
+
+
+def find_precision(name: str, device) -> str:
+    """``fp32`` or ``bf16`` as named; ``auto`` is bf16 where this device multiplies it in hardware (CUDA from Ampere on;
+    processors with AVX512_BF16 or AMX), and fp32 elsewhere: emulated, bf16 is the slower one."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # Older versions of torch cannot say.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    hardware = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16" if device.type == "cpu" and hardware else "fp32"

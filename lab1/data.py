@@ -1,20 +1,12 @@
-"""Images in memory: data sets as uint8 tensors, splits, batches by index, augmentation of a whole batch at once.
+"""Images in memory: data sets as uint8 tensors, splits, batches by index.
 
 Every data set becomes the same thing, an ``ImageData``; a batch is an index into its tensors. So there are no worker
 processes, and an epoch of MNIST costs less than the usual per-image loop spends on starting one.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import os
-import shutil
-import socket
 import sys
-import tempfile
-import threading
-import urllib.error
-import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,11 +14,31 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lab1 import shapes
+from lab1.augment import NOISE, crop_and_flip, random_affine
 from lab1.config import UsageError, require
 from lab1.distributed import first_process_first, rank, world_size
+from lab1.download import Unavailable, check_files, download_into, require_network
 
-NETWORK_SECONDS = 10  # at most this long to find out that there is no network
-NOISE = 4  # uniform random numbers that an augmentation gets for each image
+__all__ = [
+    "NOISE",
+    "Batches",
+    "ImageData",
+    "Unavailable",
+    "about",
+    "crop_and_flip",
+    "load",
+    "load_cifar10",
+    "load_digits",
+    "load_folder",
+    "load_mnist",
+    "load_shapes",
+    "pixel_statistics",
+    "random_affine",
+    "random_generator",
+    "split_batches",
+    "stratified_split",
+]
 
 # torchvision checks the archives; these are the files inside them, which it would read unchecked ever after.
 MNIST_MD5 = {
@@ -36,10 +48,16 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
+EMBEDDED = {"digits": "scikit-learn's 1,797 handwritten digits", "shapes": "10,000 drawn images of ten shapes"}
+
 
 @dataclasses.dataclass
 class ImageData:
-    """A data set in memory. Images are uint8 ``[N, C, H, W]``, labels int64 ``[N]``."""
+    """A data set in memory. Images are uint8 ``[N, C, H, W]``, labels int64 ``[N]``.
+
+    ``test_boxes``, where it is known what is where: the object of each test image, ``[N, 4]`` as x0, y0, x1, y1 in
+    pixels from the top left corner; x1 and y1 are the first column and row beyond it.
+    """
 
     name: str
     classes: list[str]
@@ -47,35 +65,36 @@ class ImageData:
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
-
-
-class Unavailable(UsageError):
-    """A data set is neither on the disk nor to be had from the network."""
+    test_boxes: torch.Tensor | None = None
 
 
 def load(name: str, data_dir: Path, channels: int, size: int, download: bool = True) -> ImageData:
-    """Load a data set by name: ``mnist``, ``digits``, ``folder``, or ``auto`` (MNIST, else the embedded digits).
+    """Load a data set by name: ``mnist``, ``cifar10``, ``digits``, ``shapes``, ``folder``, or ``auto``: MNIST (grey
+    images) or CIFAR-10 (colour), or where it cannot be had the embedded digits or shapes.
 
     ``channels`` and ``size`` (pixels) say what a folder's images are turned into; the others have their own.
 
     Raises:
         UsageError: where its files are missing, incomplete or damaged; the message says what to do.
     """
+    loaders = {
+        "mnist": lambda: load_mnist(data_dir, download),
+        "cifar10": lambda: load_cifar10(data_dir, download),
+        "digits": load_digits,
+        "shapes": load_shapes,
+        "folder": lambda: load_folder(data_dir, channels, size),
+    }
     with first_process_first():
         if name == "auto":
+            name, embedded = ("mnist", "digits") if channels == 1 else ("cifar10", "shapes")
             try:
-                return load_mnist(data_dir, download)
+                return loaders[name]()
             except Unavailable as error:
                 if rank() == 0:
-                    print(f"{error}. Taking scikit-learn's 1,797 handwritten digits instead.", file=sys.stderr)
-                return load_digits()
-        if name == "mnist":
-            return load_mnist(data_dir, download)
-        if name == "digits":
-            return load_digits()
-        if name == "folder":
-            return load_folder(data_dir, channels, size)
-    raise UsageError(f"--dataset {name}: use mnist, digits or folder")
+                    print(f"{error}. Taking {EMBEDDED[embedded]} instead.", file=sys.stderr)
+                name = embedded
+        require(name in loaders, f"--dataset {name}: use auto, {', '.join(loaders)}")
+        return loaders[name]()
 
 
 def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
@@ -93,11 +112,11 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
             require_network(MNIST.mirrors, "MNIST", raw, download)
-            _download(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
+            download_into(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
         else:
-            _check_files(archives)
+            check_files(archives)
             MNIST(data_dir, download=True)  # finds the archives good, downloads nothing, extracts them
-    _check_files(extracted)
+    check_files(extracted)
     train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
     return ImageData(
         "mnist",
@@ -107,6 +126,43 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
         test.data.unsqueeze(1),
         test.targets,
     )
+
+
+def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32 pixels, in torchvision's layout on the disk.
+
+    Raises:
+        Unavailable: where it is neither in ``data_dir`` nor to be had from the network.
+        UsageError: where a file is cut short or changed.
+    """
+    from torchvision.datasets import CIFAR10
+
+    folder, archive = Path(data_dir) / CIFAR10.base_folder, Path(data_dir) / CIFAR10.filename
+    files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+    extracted = {folder / name: md5 for name, md5 in files}
+    if not all(path.exists() for path in extracted):
+        if not archive.exists():
+            require_network([CIFAR10.url], "CIFAR-10", folder, download)
+            download_into(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
+        else:
+            check_files({archive: CIFAR10.tgz_md5})
+            CIFAR10(data_dir, download=True)  # finds the archive good, downloads nothing, extracts it
+    check_files(extracted)  # the files are pickles, which could run code: nothing but the published ones is opened
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy on how these pickles of 2009 spell their types
+        train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
+
+    def tensors(part):
+        return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+
+    return ImageData("cifar10", train.classes, *tensors(train), *tensors(test))
+
+
+def load_shapes() -> ImageData:
+    """The ten drawn shapes of ``lab1.shapes``, 8,000 + 2,000 colour images of 32 x 32 pixels, the same ones always."""
+    train_images, train_labels, _ = shapes.draw(8000, seed=0)
+    test_images, test_labels, test_boxes = shapes.draw(2000, seed=1)
+    return ImageData("shapes", shapes.CLASSES, train_images, train_labels, test_images, test_labels, test_boxes)
 
 
 def load_digits() -> ImageData:
@@ -159,63 +215,6 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     )
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
     return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
-
-
-def require_network(addresses: list[str], title: str, place: Path, download: bool) -> None:
-    """Return if one of the addresses answers within ten seconds.
-
-    Raises:
-        Unavailable: if none does, or if nothing may be downloaded.
-    """
-    reachable = threading.Event()
-
-    def knock(address: str) -> None:
-        # A server that answers with an error has answered: its files are asked for by their own names.
-        with contextlib.suppress(OSError):
-            with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(address, timeout=NETWORK_SECONDS).close()
-            reachable.set()
-
-    # In threads, since a name look-up heeds no time-out.
-    knocking = [threading.Thread(target=knock, args=(address,), daemon=True) for address in addresses if download]
-    for thread in knocking:
-        thread.start()
-    for _ in range(NETWORK_SECONDS * 20):
-        if reachable.wait(0.05) or not any(thread.is_alive() for thread in knocking):
-            break
-    if not reachable.is_set():
-        why = "cannot be reached on the network" if download else "is not downloaded in a dry run"
-        raise Unavailable(f"{title} is not in {place} and {why}: put its files there")
-
-
-def _download(fetch: Callable[[str], object], title: str, data_dir: Path, place: Path) -> None:
-    """Fetch into a temporary folder and move what came into its place: a download cut short leaves nothing behind."""
-    print(f"Downloading {title} into {data_dir} ...", file=sys.stderr)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_SECONDS)
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix="download-") as temporary:
-            fetch(temporary)
-            fetched = Path(temporary) / place.relative_to(data_dir)
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(fetched, place)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError
-        raise Unavailable(
-            f"{title} could not be downloaded ({str(error).splitlines()[0]}): put it in {place}"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _check_files(md5s: dict[Path, str]) -> None:
-    for path, md5 in md5s.items():
-        try:
-            found = hashlib.md5(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")
 
 
 def stratified_split(labels: torch.Tensor, held_out: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -350,23 +349,3 @@ def split_batches(
 def about(data: ImageData, batches: Batches) -> dict:
     """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
     return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}
-
-
-def random_affine(
-    images: torch.Tensor, noise: torch.Tensor, degrees: float = 12, pixels: float = 2, scale: float = 0.1
-) -> torch.Tensor:
-    """Rotate, shift and scale each image at random, about its centre, filling with 0 (black).
-
-    Args:
-        images: ``[B, C, H, W]``.
-        noise: uniform in 0 .. 1, ``[B, NOISE]``.
-        degrees, pixels, scale: the most in either direction.
-    """
-    angle, size, right, down = (2 * noise - 1).unbind(1)
-    angle, size = angle * (degrees * torch.pi / 180), 1 + size * scale
-    cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
-    height, width = images.shape[-2:]
-    # The grid runs from -1 to 1 across the image, so a pixel is 2 / width of it.
-    matrix = torch.stack([cosine, -sine, right * (2 * pixels / width), sine, cosine, down * (2 * pixels / height)], 1)
-    grid = F.affine_grid(matrix.reshape(-1, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -1,0 +1,93 @@
+"""Exercise 1.2, one network: a convolutional network, with or without residual connections, on CIFAR-10.
+
+    python lab1/train_cnn.py --residual                  ResCNN of depth 9, comparable to ResNet-20
+    python lab1/train_cnn.py --depth 20 --norm none      a plain CNN of 20 blocks without batch normalisation
+    python lab1/train_cnn.py --dataset shapes --epochs 5 a few minutes, no download
+    tensorboard --logdir lab1/model
+
+Without a network and without CIFAR-10 on the disk it draws its own images, ten shapes on cluttered backgrounds.
+lab1/sweep_depth.py compares depths; the networks and what they cost are in lab1/models.py.
+"""
+
+import dataclasses
+from typing import Literal
+
+from lab1.config import TrainConfig, find_precision, launch, prepare, require
+
+
+@dataclasses.dataclass
+class Config(TrainConfig):
+    """The flags of this script."""
+
+    epochs: int = 30
+    learning_rate: float = 0.1
+    """Peak learning rate, per step of SGD with Nesterov momentum 0.9: reached after a fifth of the steps, zero at the
+    last. Without norm, deep networks need less, such as 0.01."""
+    weight_decay: float = 5e-4
+    """Weight decay, as a term of the loss."""
+    patience: int = 0
+    """Epochs without a better validation loss before training stops; 0 never stops early. The loss falls most in the
+    last epochs, as the learning rate goes to zero, and stopping early would miss them; the test takes the weights of
+    the best epoch in any case."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of matrix products and convolutions; bf16 is autocast, the weights stay fp32. auto: bf16 where
+    this device computes it in hardware, as that takes little more than half the time, else fp32."""
+    dataset: Literal["auto", "cifar10", "shapes", "folder"] = "auto"
+    """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
+    depth: int = 9
+    """Number of two-convolution blocks."""
+    residual: bool = False
+    """Put the identity around each block."""
+    norm: Literal["batch", "none"] = "batch"
+    """What follows each convolution: batch normalisation, or nothing."""
+    width: int = 16
+    """Channels in the first stage; the second has twice, the third four times as many."""
+    label_smoothing: float = 0.0
+    """Share of each training label that is spread over all classes; validation and test do without."""
+    augment: bool = True
+    """Shift each training image by up to 4 pixels and mirror half of them."""
+
+    def check(self) -> None:
+        super().check()
+        require(self.depth >= 1, f"--depth {self.depth}: at least 1 block is needed")
+        require(self.width >= 1, f"--width {self.width}: at least 1 channel is needed")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, f"--label-smoothing {smoothing}: a share from 0 to below 1 is needed, such as 0.1")
+
+    def describe(self) -> str:
+        parts = [f"{'rescnn' if self.residual else 'cnn'}{self.depth}", str(self.width)]
+        parts += ["nonorm"] if self.norm == "none" else []
+        parts += [f"smooth{self.label_smoothing:g}"] if self.label_smoothing > 0 else []
+        parts += ["noaugment"] if not self.augment else []
+        parts += [self.dataset] if self.dataset != "cifar10" else []
+        return "-".join([*parts, f"seed{self.seed}"])
+
+
+def main(config: Config) -> dict:
+    """Train, validate, test; returns the test metrics."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab1 import data
+    from lab1.cnn_trainer import CNNTrainer
+    from lab1.models import CNN, ResCNN
+
+    device = prepare(config)
+    config.precision = find_precision(config.precision, device)
+    images = data.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+    config.dataset = images.name  # what was used, not what was asked for: it goes into the name and the results
+    train, validation, test = data.split_batches(
+        images,
+        config.batch_size,
+        config.seed,
+        device,
+        augment=data.crop_and_flip if config.augment else None,
+        limit=3 if config.dry_run else None,
+    )
+    network = ResCNN if config.residual else CNN
+    model = network(config.depth, config.width, config.norm, in_channels=3, classes=len(images.classes))
+    trainer = CNNTrainer(model, config, data.about(images, train))
+    trainer.train(train, validation)
+    return trainer.test(test)
+
+
+if __name__ == "__main__":
+    launch(main, Config)
