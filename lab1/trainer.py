@@ -10,25 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from lab1 import checkpoint, distributed, logbook
 from lab1.config import Interrupted, RunFailed, TrainConfig, UsageError, find_device, require
+from lab1.metrics import Averages, classification_loss, confusion_matrix, in_words
 from lab1.models import describe
+from lab1.signals import StopSignals
 
 HOUSEKEEPING_SECONDS = 0.2  # how often the loop looks at the losses, the progress bar and the clock
 SAVE_SECONDS = 300  # a checkpoint is due after this long, besides the one at the end of each epoch
-
-
-def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean cross-entropy in nats, and accuracy as a fraction, of logits ``[B, K]`` and class labels ``[B]``."""
-    correct = (logits.detach().argmax(1) == labels).sum()
-    return F.cross_entropy(logits.float(), labels), {"accuracy": correct / len(labels)}
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
@@ -37,46 +31,6 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
-
-
-class Averages:
-    """Means of what training steps return, weighted by example (or token).
-
-    Metrics stay on the device until ``read``: reading one number makes the processor wait for the GPU.
-    """
-
-    def __init__(self, sums: dict[str, float] | None = None, weight: float = 0.0):
-        self.sums, self.weight = dict(sums or {}), weight
-        self.pending: list[tuple[dict[str, Tensor], float]] = []
-
-    def add(self, metrics: dict[str, Tensor], weight: float) -> None:
-        """Add one batch's metrics (scalars)."""
-        self.pending.append((metrics, weight))
-
-    def read(self) -> list[float]:
-        """Take in what is pending; returns its losses, oldest first."""
-        pending, self.pending = self.pending, []
-        if not pending:
-            return []
-        columns = {name: torch.stack([metrics[name] for metrics, _ in pending]).tolist() for name in pending[0][0]}
-        weights = [weight for _, weight in pending]
-        for name, values in columns.items():
-            # One after the other, so that the sum is the same to the bit wherever a run was interrupted.
-            for value, weight in zip(values, weights, strict=True):
-                self.sums[name] = self.sums.get(name, 0.0) + value * weight
-        self.weight += sum(weights)
-        return columns["loss"]
-
-    def totals(self) -> tuple[dict[str, float], float]:
-        """The weighted sums so far and the weight, over all processes."""
-        self.read()
-        weight, *sums = distributed.total([self.weight, *self.sums.values()])
-        return dict(zip(self.sums, sums, strict=True)), weight
-
-    def means(self) -> dict[str, float]:
-        """The means so far, over all processes."""
-        sums, weight = self.totals()
-        return {name: value / weight for name, value in sums.items()}
 
 
 class Trainer:
@@ -117,7 +71,7 @@ class Trainer:
         self.best_epoch, self.best_loss = 0, math.inf
         self.seconds = self.epoch_seconds = 0.0  # of training, in the epochs done and in this one
         self.trained = False
-        self.told_to_stop = self.stop_signal = 0  # the signal this process got; the one all processes act on
+        self.signals, self.stop_signal = StopSignals(), 0  # what this process is told; what all processes act on
         self.save_due, self.save_now = math.inf, False
 
     # What a lab may override.
@@ -148,28 +102,24 @@ class Trainer:
         classes = self.about.get("classes")
         if classes is None:
             return {}
-        confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-        mistakes = []
+        confusion, mistakes = torch.zeros(len(classes), len(classes)), []
         self.model.eval()
         with torch.no_grad():
             for inputs, targets in batches:
                 with self.autocast:
                     predicted = self.model(inputs.to(self.device)).argmax(1).cpu()
-                targets = targets.cpu()
-                confusion += torch.bincount(targets * len(classes) + predicted, minlength=confusion.numel()).view_as(
-                    confusion
-                )
-                mistakes.append(inputs.cpu()[predicted != targets])
-        counts = np.array(distributed.total(confusion.flatten().tolist())).reshape(confusion.shape)
-        accuracy = counts.diagonal() / np.maximum(counts.sum(1), 1)
+                confusion += confusion_matrix(predicted, targets.cpu(), len(classes))
+                mistakes.append(inputs.cpu()[predicted != targets.cpu()])
+        counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
+        accuracy = counts.diagonal() / counts.sum(1).clamp(min=1)
         if distributed.rank() == 0:
-            figure = logbook.confusion_figure(counts, classes)
+            figure = logbook.confusion_figure(counts.numpy(), classes)
             figure.savefig(self.folder / "confusion.png", dpi=120)
             self.log.figure("confusion matrix/test", figure, self.epoch)
             self.log.images("mistakes/test", torch.cat(mistakes)[:64], self.epoch)
         return {
             "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
-            "confusion": counts.astype(int).tolist(),
+            "confusion": counts.tolist(),
         }
 
     # One unit of learning.
@@ -199,7 +149,7 @@ class Trainer:
         Returns what to scale this process's loss by, so that the mean over the processes' gradients is that of the
         whole batch however it was divided: 1 for a single process.
         """
-        self.stop_signal, self.save_now = self.told_to_stop, time.monotonic() >= self.save_due
+        self.stop_signal, self.save_now = self.signals.received, time.monotonic() >= self.save_due
         if distributed.world_size() == 1:
             return 1.0
         decides = distributed.rank() == 0
@@ -219,7 +169,7 @@ class Trainer:
         self.steps_per_epoch = len(train_batches)
         require(self.steps_per_epoch > 0, "there is nothing to train on: fewer examples than processes")
         self.open()
-        with self._listen_for_signals(), self._progress() as bar:
+        with self.signals, self._progress() as bar:
             while not self.finished():
                 self.trained = True
                 self.train_epoch(train_batches, bar)
@@ -285,7 +235,7 @@ class Trainer:
         self.log.scalars({**points, "learning rate": rate, "examples per second": speed}, self.epoch)
         self.log.flush()
         self.save()
-        self.say(f"epoch {self.epoch:3d}  train {_line(train)}  validation {_line(validation)}{'  *' * better}")
+        self.say(f"epoch {self.epoch:3d}  train {in_words(train)}  validation {in_words(validation)}{'  *' * better}")
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable) -> dict[str, float]:
@@ -304,7 +254,7 @@ class Trainer:
         path = self.folder / "results.json"
         if path.exists() and not self.trained:
             test = json.loads(path.read_text(encoding="utf-8"))["test"]
-            self.say(f"{self.folder} is finished and tested: test {_line(test)}")
+            self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
             return test
         self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
         metrics = self.evaluate(batches)
@@ -313,7 +263,7 @@ class Trainer:
             self._write_results(test, path)
             self.log.end(self.settings(), {f"{name}/test": value for name, value in metrics.items()}, self.epoch)
         self.log.close()
-        self.say(f"best epoch {self.best_epoch}: test {_line(metrics)}   ({self.seconds:.1f} s of training)")
+        self.say(f"best epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")
         self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
         return test
 
@@ -421,24 +371,6 @@ class Trainer:
             leave=False,
         )
 
-    @contextlib.contextmanager
-    def _listen_for_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the loop to stop after its step; a second one stops at once."""
-
-        def listen(number, frame):
-            self.told_to_stop = number
-            signal.signal(number, before[number])
-
-        before = {}
-        with contextlib.suppress(ValueError):  # only the main thread may listen; elsewhere signals stay as they are
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, listen)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
 
 # What a checkpoint holds of the Trainer's own fields.
 PROGRESS = ("epoch", "batch", "step", "history", "best_epoch", "best_loss", "seconds", "epoch_seconds")
@@ -449,12 +381,3 @@ def epoch_of(batches: Iterable, epoch: int, start: int) -> Iterator:
     if hasattr(batches, "epoch"):
         return batches.epoch(epoch, start)
     return islice(iter(batches), start, None)
-
-
-def _line(metrics: dict[str, Any]) -> str:
-    """Metrics as people read them: ``loss 0.0712  accuracy 97.91 %``."""
-    shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
-    return "  ".join(
-        f"{name} {value:.2%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}"
-        for name, value in shown.items()
-    )

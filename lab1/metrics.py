@@ -1,0 +1,69 @@
+"""What a batch is measured by: the loss and accuracy of a classifier, their means, and how people read them."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab1 import distributed
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean cross-entropy in nats, and accuracy as a fraction, of logits ``[B, K]`` and class labels ``[B]``."""
+    correct = (logits.detach().argmax(1) == labels).sum()
+    return F.cross_entropy(logits.float(), labels), {"accuracy": correct / len(labels)}
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """How often each class ``[row]`` was taken for each class ``[column]``: ``[K, K]`` from classes ``[N]``."""
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+class Averages:
+    """Means of what training steps return, weighted by example (or token).
+
+    Metrics stay on the device until ``read``: reading one number makes the processor wait for the GPU.
+    """
+
+    def __init__(self, sums: dict[str, float] | None = None, weight: float = 0.0):
+        self.sums, self.weight = dict(sums or {}), weight
+        self.pending: list[tuple[dict[str, Tensor], float]] = []
+
+    def add(self, metrics: dict[str, Tensor], weight: float) -> None:
+        """Add one batch's metrics (scalars)."""
+        self.pending.append((metrics, weight))
+
+    def read(self) -> list[float]:
+        """Take in what is pending; returns its losses, oldest first."""
+        pending, self.pending = self.pending, []
+        if not pending:
+            return []
+        columns = {name: torch.stack([metrics[name] for metrics, _ in pending]).tolist() for name in pending[0][0]}
+        weights = [weight for _, weight in pending]
+        for name, values in columns.items():
+            # One after the other, so that the sum is the same to the bit wherever a run was interrupted.
+            for value, weight in zip(values, weights, strict=True):
+                self.sums[name] = self.sums.get(name, 0.0) + value * weight
+        self.weight += sum(weights)
+        return columns["loss"]
+
+    def totals(self) -> tuple[dict[str, float], float]:
+        """The weighted sums so far and the weight, over all processes."""
+        self.read()
+        weight, *sums = distributed.total([self.weight, *self.sums.values()])
+        return dict(zip(self.sums, sums, strict=True)), weight
+
+    def means(self) -> dict[str, float]:
+        """The means so far, over all processes."""
+        sums, weight = self.totals()
+        return {name: value / weight for name, value in sums.items()}
+
+
+def in_words(metrics: dict[str, Any]) -> str:
+    """Metrics as people read them: ``loss 0.0712  accuracy 97.91 %``."""
+    shown = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return "  ".join(
+        f"{name} {value:.2%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}"
+        for name, value in shown.items()
+    )
