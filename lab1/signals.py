@@ -5,7 +5,7 @@ import signal
 
 
 class StopSignals:
-    """Within ``with``, SIGINT (Ctrl-C) and SIGTERM are noted in ``received``; a second one stops the process at once."""
+    """Inside ``with``, SIGINT (Ctrl-C) or SIGTERM is noted in ``received``; a second one stops the process at once."""
 
     received = 0  # the signal's number, once there was one
 
