@@ -13,6 +13,7 @@ import math
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -229,6 +230,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     the first with one line on standard error. A bug keeps its traceback.
     """
     description = inspect.getdoc(sys.modules[main.__module__]) or ""
+    threading.excepthook = _thread_failed
     try:
         main(parse(config_class, sys.argv[1:], description))
     except UsageError as error:
@@ -248,6 +250,12 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             from lab1 import distributed
 
             distributed.finish()
+
+
+def _thread_failed(failure) -> None:
+    # TensorBoard writes in a thread. What stops it there, such as a full disk, it raises again at the next write.
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _leave(status: int, message: str) -> None:
