@@ -1,13 +1,20 @@
-"""Images in memory: data sets as uint8 tensors, splits, batches by index.
+"""Data sets: from the disk, from the network, or embedded, each turned into the same thing, an ``ImageData``.
 
-Every data set becomes the same thing, an ``ImageData``; a batch is an index into its tensors. So there are no worker
-processes, and an epoch of MNIST costs less than the usual per-image loop spends on starting one.
+What is done with one, splits and batches, is in ``lab1.batches``; its names can be had from here too.
 """
 
-import dataclasses
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
 import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +23,17 @@ import torch.nn.functional as F
 
 from lab1 import shapes
 from lab1.augment import NOISE, crop_and_flip, random_affine
+from lab1.batches import (
+    Batches,
+    ImageData,
+    about,
+    pixel_statistics,
+    random_generator,
+    split_batches,
+    stratified_split,
+)
 from lab1.config import UsageError, require
-from lab1.distributed import first_process_first, rank, world_size
-from lab1.download import Unavailable, check_files, download_into, require_network
+from lab1.distributed import first_process_first, rank
 
 __all__ = [
     "NOISE",
@@ -36,9 +51,12 @@ __all__ = [
     "pixel_statistics",
     "random_affine",
     "random_generator",
+    "require_network",
     "split_batches",
     "stratified_split",
 ]
+
+NETWORK_SECONDS = 10  # at most this long to find out that there is no network
 
 # torchvision checks the archives; these are the files inside them, which it would read unchecked ever after.
 MNIST_MD5 = {
@@ -48,53 +66,38 @@ MNIST_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
-EMBEDDED = {"digits": "scikit-learn's 1,797 handwritten digits", "shapes": "10,000 drawn images of ten shapes"}
 
-
-@dataclasses.dataclass
-class ImageData:
-    """A data set in memory. Images are uint8 ``[N, C, H, W]``, labels int64 ``[N]``.
-
-    ``test_boxes``, where it is known what is where: the object of each test image, ``[N, 4]`` as x0, y0, x1, y1 in
-    pixels from the top left corner; x1 and y1 are the first column and row beyond it.
-    """
-
-    name: str
-    classes: list[str]
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
-    test_boxes: torch.Tensor | None = None
+class Unavailable(UsageError):
+    """A data set is neither on the disk nor to be had from the network."""
 
 
 def load(name: str, data_dir: Path, channels: int, size: int, download: bool = True) -> ImageData:
-    """Load a data set by name: ``mnist``, ``cifar10``, ``digits``, ``shapes``, ``folder``, or ``auto``: MNIST (grey
-    images) or CIFAR-10 (colour), or where it cannot be had the embedded digits or shapes.
+    """Load a data set by name: of grey images (1 channel) ``mnist`` or the embedded ``digits``, of colour images (3)
+    ``cifar10`` or the embedded ``shapes``; ``folder``; or ``auto``, the embedded one where the other cannot be had.
 
-    ``channels`` and ``size`` (pixels) say what a folder's images are turned into; the others have their own.
+    ``channels`` and ``size`` (pixels) say what a folder's images are turned into; the others have their own size.
 
     Raises:
         UsageError: where its files are missing, incomplete or damaged; the message says what to do.
     """
-    loaders = {
-        "mnist": lambda: load_mnist(data_dir, download),
-        "cifar10": lambda: load_cifar10(data_dir, download),
-        "digits": load_digits,
-        "shapes": load_shapes,
-        "folder": lambda: load_folder(data_dir, channels, size),
-    }
+    if channels == 1:
+        loaders = {"mnist": lambda: load_mnist(data_dir, download), "digits": load_digits}
+        instead = "scikit-learn's 1,797 handwritten digits"
+    else:
+        loaders = {"cifar10": lambda: load_cifar10(data_dir, download), "shapes": load_shapes}
+        instead = "10,000 images of ten drawn shapes"
+    published, embedded = loaders
+    loaders["folder"] = lambda: load_folder(data_dir, channels, size)
+    require(name in ("auto", *loaders), f"--dataset {name}: use {published}, {embedded} or folder")
     with first_process_first():
-        if name == "auto":
-            name, embedded = ("mnist", "digits") if channels == 1 else ("cifar10", "shapes")
-            try:
-                return loaders[name]()
-            except Unavailable as error:
-                if rank() == 0:
-                    print(f"{error}. Taking {EMBEDDED[embedded]} instead.", file=sys.stderr)
-                name = embedded
-        require(name in loaders, f"--dataset {name}: use auto, {', '.join(loaders)}")
-        return loaders[name]()
+        if name != "auto":
+            return loaders[name]()
+        try:
+            return loaders[published]()
+        except Unavailable as error:
+            if rank() == 0:
+                print(f"{error}. Taking {instead} instead.", file=sys.stderr)
+            return loaders[embedded]()
 
 
 def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
@@ -112,11 +115,11 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
             require_network(MNIST.mirrors, "MNIST", raw, download)
-            download_into(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
+            _download(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
         else:
-            check_files(archives)
+            _check_files(archives)
             MNIST(data_dir, download=True)  # finds the archives good, downloads nothing, extracts them
-    check_files(extracted)
+    _check_files(extracted)
     train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
     return ImageData(
         "mnist",
@@ -143,11 +146,11 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not archive.exists():
             require_network([CIFAR10.url], "CIFAR-10", folder, download)
-            download_into(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
+            _download(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
         else:
-            check_files({archive: CIFAR10.tgz_md5})
+            _check_files({archive: CIFAR10.tgz_md5})
             CIFAR10(data_dir, download=True)  # finds the archive good, downloads nothing, extracts it
-    check_files(extracted)  # the files are pickles, which could run code: nothing but the published ones is opened
+    _check_files(extracted)  # the files are pickles, which could run code: nothing but the published ones is opened
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy on how these pickles of 2009 spell their types
         train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
@@ -217,135 +220,58 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
 
 
-def stratified_split(labels: torch.Tensor, held_out: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of the two parts of a random split with the same class shares in both: (the rest, ``held_out`` rows).
+def require_network(addresses: list[str], title: str, place: Path, download: bool) -> None:
+    """Return if one of the addresses answers within ten seconds.
 
     Raises:
-        UsageError: where a class has too few examples to be in both.
+        Unavailable: if none does, or if nothing may be downloaded.
     """
-    from sklearn.model_selection import train_test_split
+    reachable = threading.Event()
 
+    def knock(address: str) -> None:
+        # A server that answers with an error has answered: its files are asked for by their own names.
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(address, timeout=NETWORK_SECONDS).close()
+            reachable.set()
+
+    # In threads, since a name look-up heeds no time-out.
+    knocking = [threading.Thread(target=knock, args=(address,), daemon=True) for address in addresses if download]
+    for thread in knocking:
+        thread.start()
+    for _ in range(NETWORK_SECONDS * 20):
+        if reachable.wait(0.05) or not any(thread.is_alive() for thread in knocking):
+            break
+    if not reachable.is_set():
+        why = "cannot be reached on the network" if download else "is not downloaded in a dry run"
+        raise Unavailable(f"{title} is not in {place} and {why}: put its files there")
+
+
+def _download(fetch: Callable[[str], object], title: str, data_dir: Path, place: Path) -> None:
+    """Fetch into a temporary folder and move what came into its place: a download cut short leaves nothing behind."""
+    print(f"Downloading {title} into {data_dir} ...", file=sys.stderr)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_SECONDS)
     try:
-        rest, part = train_test_split(
-            np.arange(len(labels)), test_size=held_out, random_state=seed % 2**32, stratify=labels.numpy()
-        )
-    except ValueError as error:
-        raise UsageError(f"the data set is too small to hold out {held_out} of {len(labels)}: {error}") from None
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(part))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix="download-") as temporary:
+            fetch(temporary)
+            fetched = Path(temporary) / place.relative_to(data_dir)
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(fetched, place)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError
+        raise Unavailable(
+            f"{title} could not be downloaded ({str(error).splitlines()[0]}): put it in {place}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
 
 
-def random_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a function of the numbers alone, such as (seed, epoch): there is no state to save."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
-
-
-class Batches:
-    """Batches of images that already lie on the device. Yields ``(images [B, C, H, W] float32, labels [B])``.
-
-    With a ``seed`` they are shuffled, and their order is a function of (seed, epoch): a place in training is two
-    integers. Without, they come in order. Under torchrun each process gets its share of every batch.
-    """
-
-    def __init__(
-        self,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        batch_size: int,
-        mean: torch.Tensor,
-        std: torch.Tensor,
-        seed: int | None = None,
-        augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-        limit: int | None = None,
-    ):
-        """Args:
-        images: uint8 ``[N, C, H, W]``. labels: int64 ``[N]``.
-        batch_size: images in a batch, over all processes.
-        mean, std: ``[C]``, of the pixels scaled to 0 .. 1; what leaves is ``(pixels / 255 - mean) / std``.
-        augment: maps images in 0 .. 1 and uniform random numbers ``[B, NOISE]`` to images.
-        limit: at most this many batches.
-        """
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.mean, self.std = mean.tolist(), std.tolist()
-        self.scale = (1 / (255 * std)).reshape(-1, 1, 1).to(images.device)
-        self.shift = (-mean / std).reshape(-1, 1, 1).to(images.device)
-        self.seed, self.augment, self.limit = seed, augment, limit
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.labels), self.batch_size)
-        # A last batch that cannot give every process an image is left out of training.
-        count = whole + (rest >= (1 if self.seed is None else world_size()))
-        return count if self.limit is None else min(count, self.limit)
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return self.epoch(0)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of one epoch, from number ``start`` on."""
-        device, count = self.images.device, len(self.labels)
-        if self.seed is None:
-            order = torch.arange(count, device=device)
-        else:
-            order = torch.randperm(count, generator=random_generator(self.seed, epoch)).to(device)
-        share = slice(rank(), None, world_size())
-        for number in range(start, len(self)):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            noise = None
-            if self.augment is not None:
-                # Drawn for the whole batch, so that an image is treated alike however many processes share it.
-                generator = random_generator(self.seed or 0, epoch, number, device=device)
-                noise = torch.rand(len(rows), NOISE, generator=generator, device=device)[share]
-            if len(rows[share]) > 0:
-                yield self.take(rows[share], noise)
-
-    def take(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images and labels of these rows ``[B]``, normalised, augmented where there is noise ``[B, NOISE]``."""
-        images = self.images.index_select(0, rows).float()
-        if noise is not None:
-            images = self.augment(images.div_(255), noise).mul_(255)
-        return images.mul_(self.scale).add_(self.shift), self.labels.index_select(0, rows)
-
-
-def pixel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation ``[C]`` of uint8 images ``[N, C, H, W]``, of pixels scaled to 0 .. 1."""
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in images.unbind(1):
-        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
-        mean = (share * values).sum()
-        means.append(mean)
-        deviations.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3))
-    return torch.stack(means).float(), torch.stack(deviations).float()
-
-
-def split_batches(
-    data: ImageData,
-    batch_size: int,
-    seed: int,
-    device: torch.device | str = "cpu",
-    augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-    limit: int | None = None,
-) -> tuple[Batches, Batches, Batches]:
-    """Training, validation and test batches of a data set.
-
-    Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
-    smaller one. Pixels are normalised by the statistics of what is left to learn from.
-    """
-    rest, held_out = stratified_split(data.train_labels, min(5000, len(data.train_labels) // 10), seed)
-    train_images = data.train_images[rest]
-    mean, std = pixel_statistics(train_images)
-
-    def batches(images, labels, size, **kind):
-        return Batches(images.to(device), labels.to(device), size, mean, std, limit=limit, **kind)
-
-    evaluation_size = max(batch_size, 1000)
-    return (
-        batches(train_images, data.train_labels[rest], batch_size, seed=seed, augment=augment),
-        batches(data.train_images[held_out], data.train_labels[held_out], evaluation_size),
-        batches(data.test_images, data.test_labels, evaluation_size),
-    )
-
-
-def about(data: ImageData, batches: Batches) -> dict:
-    """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
-    return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}
+def _check_files(md5s: dict[Path, str]) -> None:
+    for path, md5 in md5s.items():
+        try:
+            found = hashlib.md5(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")

@@ -1,0 +1,166 @@
+"""Images in memory: splits, and batches by index.
+
+A data set is an ``ImageData``, a few uint8 tensors, and a batch is an index into them. So there are no worker
+processes, and an epoch of MNIST costs less than the usual per-image loop spends on starting one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from lab1.augment import NOISE
+from lab1.config import UsageError
+from lab1.distributed import rank, world_size
+
+
+@dataclasses.dataclass
+class ImageData:
+    """A data set in memory. Images are uint8 ``[N, C, H, W]``, labels int64 ``[N]``.
+
+    ``test_boxes``, where it is known what is where: the object of each test image, ``[N, 4]`` as x0, y0, x1, y1 in
+    pixels from the top left corner; x1 and y1 are the first column and row beyond it.
+    """
+
+    name: str
+    classes: list[str]
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    test_boxes: torch.Tensor | None = None
+
+
+def stratified_split(labels: torch.Tensor, held_out: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the two parts of a random split with the same class shares in both: (the rest, ``held_out`` rows).
+
+    Raises:
+        UsageError: where a class has too few examples to be in both.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, part = train_test_split(
+            np.arange(len(labels)), test_size=held_out, random_state=seed % 2**32, stratify=labels.numpy()
+        )
+    except ValueError as error:
+        raise UsageError(f"the data set is too small to hold out {held_out} of {len(labels)}: {error}") from None
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(part))
+
+
+def random_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is a function of the numbers alone, such as (seed, epoch): there is no state to save."""
+    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
+
+
+class Batches:
+    """Batches of images that already lie on the device. Yields ``(images [B, C, H, W] float32, labels [B])``.
+
+    With a ``seed`` they are shuffled, and their order is a function of (seed, epoch): a place in training is two
+    integers. Without, they come in order. Under torchrun each process gets its share of every batch.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        batch_size: int,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        seed: int | None = None,
+        augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        limit: int | None = None,
+    ):
+        """Args:
+        images: uint8 ``[N, C, H, W]``. labels: int64 ``[N]``.
+        batch_size: images in a batch, over all processes.
+        mean, std: ``[C]``, of the pixels scaled to 0 .. 1; what leaves is ``(pixels / 255 - mean) / std``.
+        augment: maps images in 0 .. 1 and uniform random numbers ``[B, NOISE]`` to images.
+        limit: at most this many batches.
+        """
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.mean, self.std = mean.tolist(), std.tolist()
+        self.scale = (1 / (255 * std)).reshape(-1, 1, 1).to(images.device)
+        self.shift = (-mean / std).reshape(-1, 1, 1).to(images.device)
+        self.seed, self.augment, self.limit = seed, augment, limit
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        # A last batch that cannot give every process an image is left out of training.
+        count = whole + (rest >= (1 if self.seed is None else world_size()))
+        return count if self.limit is None else min(count, self.limit)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of one epoch, from number ``start`` on."""
+        device, count = self.images.device, len(self.labels)
+        if self.seed is None:
+            order = torch.arange(count, device=device)
+        else:
+            order = torch.randperm(count, generator=random_generator(self.seed, epoch)).to(device)
+        share = slice(rank(), None, world_size())
+        for number in range(start, len(self)):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            noise = None
+            if self.augment is not None:
+                # Drawn for the whole batch, so that an image is treated alike however many processes share it.
+                generator = random_generator(self.seed or 0, epoch, number, device=device)
+                noise = torch.rand(len(rows), NOISE, generator=generator, device=device)[share]
+            if len(rows[share]) > 0:
+                yield self.take(rows[share], noise)
+
+    def take(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images and labels of these rows ``[B]``, normalised, augmented where there is noise ``[B, NOISE]``."""
+        images = self.images.index_select(0, rows).float()
+        if noise is not None:
+            images = self.augment(images.div_(255), noise).mul_(255)
+        return images.mul_(self.scale).add_(self.shift), self.labels.index_select(0, rows)
+
+
+def pixel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation ``[C]`` of uint8 images ``[N, C, H, W]``, of pixels scaled to 0 .. 1."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+        mean = (share * values).sum()
+        means.append(mean)
+        deviations.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3))
+    return torch.stack(means).float(), torch.stack(deviations).float()
+
+
+def split_batches(
+    data: ImageData,
+    batch_size: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    limit: int | None = None,
+) -> tuple[Batches, Batches, Batches]:
+    """Training, validation and test batches of a data set.
+
+    Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
+    smaller one. Pixels are normalised by the statistics of what is left to learn from.
+    """
+    rest, held_out = stratified_split(data.train_labels, min(5000, len(data.train_labels) // 10), seed)
+    train_images = data.train_images[rest]
+    mean, std = pixel_statistics(train_images)
+
+    def batches(images, labels, size, **kind):
+        return Batches(images.to(device), labels.to(device), size, mean, std, limit=limit, **kind)
+
+    evaluation_size = max(batch_size, 1000)
+    return (
+        batches(train_images, data.train_labels[rest], batch_size, seed=seed, augment=augment),
+        batches(data.train_images[held_out], data.train_labels[held_out], evaluation_size),
+        batches(data.test_images, data.test_labels, evaluation_size),
+    )
+
+
+def about(data: ImageData, batches: Batches) -> dict:
+    """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
+    return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}
