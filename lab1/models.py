@@ -241,12 +241,13 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dic
     """
     try:
         content = checkpoint.load(Path(path), device)
-        model = build(content["model"])
+        model, about = build(content["model"]), content["about"]
         model.load_state_dict(content["weights"])
     except FileNotFoundError:
         raise UsageError(f"no file {path}; train a network first") from None
     except checkpoint.BrokenCheckpoint as error:
         raise UsageError(str(error)) from None
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise UsageError(f"{path} holds no network of this lab: {str(error).splitlines()[0]}") from None
-    return model.to(device).eval(), content["about"]
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} holds no network of this lab: {reason}") from None
+    return model.to(device).eval(), about
