@@ -223,8 +223,10 @@ def _saved_arguments(config_class, folder):
             name = name.replace("_", "-")
             if isinstance(value, bool):
                 arguments.append(f"--{name}" if value else f"--no-{name}")
+            elif isinstance(value, list):
+                arguments += [f"--{name}", *map(str, value)]
             elif value is not None:
-                arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+                arguments.append(f"--{name}={value}")  # one word: the value may begin with a dash
         return arguments
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None

@@ -241,6 +241,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dic
     """
     try:
         content = checkpoint.load(Path(path), device)
+        require(isinstance(content, dict), f"{path} holds no network of this lab")
         model, about = build(content["model"]), content["about"]
         model.load_state_dict(content["weights"])
     except FileNotFoundError:
