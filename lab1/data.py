@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lab1 import shapes
 from lab1.augment import NOISE, crop_and_flip, random_affine
 from lab1.batches import (
     Batches,
@@ -164,6 +163,8 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
 
 def load_shapes() -> ImageData:
     """The ten drawn shapes of ``lab1.shapes``, 8,000 + 2,000 colour images of 32 x 32 pixels, the same ones always."""
+    from lab1 import shapes
+
     train_images, train_labels, _ = shapes.draw(8000, seed=0)
     test_images, test_labels, test_boxes = shapes.draw(2000, seed=1)
     return ImageData("shapes", shapes.CLASSES, train_images, train_labels, test_images, test_labels, test_boxes)
