@@ -2,7 +2,7 @@
 
     python lab1/train_cnn.py --residual                  ResCNN of depth 9, comparable to ResNet-20
     python lab1/train_cnn.py --depth 20 --norm none      a plain CNN of 20 blocks without batch normalisation
-    python lab1/train_cnn.py --dataset shapes           no download needed
+    python lab1/train_cnn.py --dataset shapes            no download needed
     tensorboard --logdir lab1/model
 
 Without a network and without CIFAR-10 on the disk it draws its own images, ten shapes on cluttered backgrounds.
