@@ -166,7 +166,7 @@ class CNN(nn.Module):
 class ResCNN(CNN):
     """``CNN`` with the identity around each block: a residual network (He et al. 2016). See there for its size.
 
-    Without norm each block adds to its input a branch that starts about as large, and the maps grow by a factor of about
+    Without norm each block adds to its input a branch that starts about as large, and maps grow by a factor of about
     1.4 a block: a thousand at depth 20, where the first loss is in the hundreds and a learning rate of 0.01 diverges.
     """
 
