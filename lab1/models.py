@@ -97,7 +97,7 @@ class CNN(nn.Module):
     The blocks are spread over three stages of width w, 2w, 4w at 32, 16, 8 pixels (of a 32 x 32 image); between two
     stages stands a convolution of stride 2. A depth that is not a multiple of 3 gives the first stages one block more:
     depth 5 is 2, 2, 1 and depth 1 is 1, 0, 0. A block costs as many multiplications in any stage, since the width
-    doubles where the area falls to a quarter, so the cost grows evenly with depth; parameters live in the last stage.
+    doubles where the area falls to a quarter, so cost grows evenly with depth; most parameters lie in the last stage.
 
     ``ResCNN`` puts the identity around each block and changes nothing else: the same parameters under the same names,
     the same initial weights from the same seed, the same multiply-accumulates (MACs, per 32 x 32 colour image).
@@ -166,8 +166,8 @@ class CNN(nn.Module):
 class ResCNN(CNN):
     """``CNN`` with the identity around each block: a residual network (He et al. 2016). See there for its size.
 
-    Without norm the branch of each block adds as much variance as came in, so at depth d the last map starts about
-    2 ** (d / 2) times as large as the first: deep ones need a smaller learning rate.
+    Without norm each block adds to its input a branch that starts about as large, and maps grow by a factor of about
+    1.4 a block: a thousand at depth 20, where the first loss is in the hundreds and a learning rate of 0.01 diverges.
     """
 
     residual = True

@@ -1,7 +1,7 @@
 """Ten shapes drawn on cluttered backgrounds: a data set that needs no download, with a known box around each object.
 
 One object in each 32 x 32 image, of random size, place, angle and colour, on a background of two kinds of clutter:
-soft patches of colour, and streaks and corners in the colours of objects, some of them across the object itself.
+soft patches of colour, and streaks and corners in the colours of objects, one of them perhaps across the object.
 """
 
 import cv2

@@ -9,6 +9,7 @@ import json
 import math
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,7 +25,7 @@ from torchvision.transforms.functional import crop, hflip, pad
 
 from lab1 import data, models, shapes
 from lab1.cnn_trainer import CNNTrainer
-from lab1.config import REPOSITORY, UsageError, find_precision
+from lab1.config import REPOSITORY, Interrupted, UsageError, find_precision
 from lab1.models import CNN, ConvBlock, ResCNN, blocks_per_stage, count_macs
 from lab1.train_cnn import Config
 
@@ -451,16 +452,20 @@ def test_a_pickle_that_is_not_the_published_one_is_not_opened(cifar):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("missing", ["data_batch_5", "batches.meta", None])
-def test_where_cifar_cannot_be_had_the_shapes_take_its_place_unless_it_was_asked_for(cifar, missing, capsys):
+@pytest.mark.parametrize("missing", ["data_batch_5", "batches.meta"])
+def test_cifar_with_a_file_missing_is_unavailable(cifar, missing):
     folder = cifar / CIFAR10.base_folder
-    for name in [missing] if missing else [path.name for path in folder.iterdir()]:
-        (folder / name).unlink()
-    assert data.load("auto", cifar, channels=3, size=32, download=False).name == "shapes"
+    (folder / missing).unlink()
+    for download, why in ((True, "cannot be reached on the network"), (False, "is not downloaded in a dry run")):
+        with pytest.raises(data.Unavailable) as caught:
+            data.load("cifar10", cifar, channels=3, size=32, download=download)
+        assert str(caught.value) == f"CIFAR-10 is not in {folder} and {why}: put its files there"
+
+
+def test_where_cifar_cannot_be_had_the_shapes_take_its_place(tmp_path, cifar_files, capsys):
+    assert data.load("auto", tmp_path, channels=3, size=32).name == "shapes"
     (line,) = capsys.readouterr().err.splitlines()
-    assert "10,000 images of ten drawn shapes" in line
-    with pytest.raises(data.Unavailable, match=f"^CIFAR-10 is not in {folder} and cannot be reached"):
-        data.load("cifar10", cifar, channels=3, size=32)
+    assert line.endswith("Taking 10,000 images of ten drawn shapes instead.")
 
 
 @pytest.mark.parametrize("name", ["mnist", "digits", "cifar"])
@@ -538,6 +543,32 @@ def test_a_small_network_learns_to_tell_three_large_shapes(tmp_path, monkeypatch
     history = made.train(train, validation)
     assert made.step == 8 * 36
     assert history[-1]["validation"]["accuracy"] > 0.8
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
+    images, labels, _ = shapes.draw(80, seed=7)
+    mean, std = data.pixel_statistics(images)
+    train = data.Batches(images, labels, 16, mean, std, seed=0, augment=data.crop_and_flip)
+    validation = data.Batches(images, labels, 80, mean, std)
+    flags = {"epochs": 2, "precision": "bf16", "label_smoothing": 0.1}
+    whole = trainer(tmp_path, network(width=4), name="whole", **flags)
+    whole.train(train, validation)
+    stopped = trainer(tmp_path, network(width=4), name="stopped", **flags)
+    step = stopped.train_step
+
+    def stop_in_the_second_epoch(batch):
+        if stopped.step == 7:
+            stopped.told_to_stop = signal.SIGTERM
+        return step(batch)
+
+    stopped.train_step = stop_in_the_second_epoch
+    with pytest.raises(Interrupted):
+        stopped.train(train, validation)
+    assert (stopped.epoch, stopped.batch) == (1, 3)
+    resumed = trainer(tmp_path, network(width=4, seed=1), resume=str(tmp_path / "stopped"), **flags)
+    resumed.train(train, validation)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("found", [{"avx512_bf16": True}, {"amx_bf16": True}])
