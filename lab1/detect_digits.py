@@ -15,8 +15,6 @@ from typing import Annotated, Literal
 
 from lab1.config import TrainConfig, find_precision, find_run, flag, launch, prepare, require
 
-KINDS = ("random", "grid")  # of canvases; results are of the first where nothing else is said
-
 
 @dataclasses.dataclass
 class Config(TrainConfig):
@@ -75,37 +73,18 @@ def draw(images, config: Config) -> dict[str, dict]:
     return drawn
 
 
-def evaluate(model, about: dict, drawn: dict, device) -> tuple[dict, object]:
-    """What ``results.json`` says of a detector, and a figure of what it sees."""
-    from lab1 import detection
-    from lab1.detection_figure import detection_figure
-
-    detector = detection.Detector(model, about["mean"], about["std"], device)
-    validation = drawn["validation"][KINDS[0]]
-    threshold = detection.best_threshold(detector.detect(validation.images), validation)
-    results, shown = {}, []
-    for kind in KINDS:
-        canvases = drawn["test"][kind]
-        found = [each.above(threshold) for each in detector.detect(canvases.images)]
-        results[kind] = detection.measure(found, canvases, threshold)
-        heats = [detector.heat_maps(image) for image in canvases.images[:2]]
-        shown += zip(canvases.images, canvases.boxes, found, heats, strict=False)
-        low, high = results[kind]["f1_interval"]
-        print(f"{kind:6s} canvases: F1 {results[kind]['f1']:.4f} (95 % {low:.4f} to {high:.4f})", end="  ")
-        print(f"precision {results[kind]['precision']:.4f}  recall {results[kind]['recall']:.4f}")
-    return results[KINDS[0]] | {kind: results[kind] for kind in KINDS[1:]}, detection_figure(shown)
-
-
 def detect_with(config: Config, images, device) -> dict:
     """Detect with the network of a run, as it is; writes a run of its own."""
     from lab1 import logbook, models
+    from lab1.detector_trainer import evaluate
 
     model, about = models.load(find_run(config.run, config.runs_folder()) / "best.pt", device)
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     logbook.write_json(config.as_dict(), folder / "config.json")
-    test, figure = evaluate(model, about, draw(images, config), device)
+    drawn = draw(images, config)
+    test, figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
     log = logbook.Logbook(folder)
     log.figure("detections/test", figure, 0)
     log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
@@ -129,9 +108,9 @@ def main(config: Config) -> dict:
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     import torch
 
-    from lab1 import canvases, data, distributed
+    from lab1 import canvases, data
+    from lab1.detector_trainer import DetectorTrainer
     from lab1.models import MLP, LeNet
-    from lab1.trainer import Trainer
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
@@ -152,22 +131,8 @@ def main(config: Config) -> dict:
     classes = [*images.classes, "background"]
     about = data.about(images, train) | {"classes": classes}
 
-    class DetectorTrainer(Trainer):
-        """Trains on windows; its test is the detector's, on whole canvases."""
-
-        def report(self, batches):
-            found = super().report(batches)
-            if distributed.rank() == 0:
-                detected, figure = evaluate(self.model, about, drawn, device)
-                self.log.figure("detections/test", figure, self.epoch)
-                points = {f"{name}/test": detected[name] for name in ("f1", "precision", "recall")}
-                self.log.scalars(points, self.epoch)
-                figure.savefig(self.folder / "detections.png")
-                found |= detected
-            return found
-
     model = LeNet(len(classes)) if config.network == "lenet" else MLP((784, 256, 128, len(classes)))
-    trainer = DetectorTrainer(model, config, about)
+    trainer = DetectorTrainer(model, config, about, drawn["validation"]["random"], drawn["test"])
     trainer.train(train, validation)
     return trainer.test(test)
 
