@@ -43,7 +43,8 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, largest: float) -> np.ndarray:
-    """A map laid over an image, both RGB uint8 ``[H, W, 3]``; the map ``[h, w]`` is enlarged to the image's size.
+    """A map laid over an image, RGB uint8 ``[H, W, 3]`` both what comes in and what goes out; the image is turned grey,
+    so that every colour is the map's, and the map ``[h, w]`` is enlarged to the image's size.
 
     Args:
         largest: the value that gets the last colour; 0 and what is below get the first. A map that is 0 everywhere,
@@ -53,7 +54,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, largest: float) -> np.ndarray:
     heat = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     level = (heat.clip(0) / largest).clip(max=1) if largest > 0 else np.zeros_like(heat)
     colors = cv2.applyColorMap((255 * level).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-    return cv2.addWeighted(image, 0.4, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 0.6, 0)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(grey, 0.45, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 0.55, 0)
 
 
 def pointing_game(maps: Tensor, boxes: Tensor) -> Tensor:

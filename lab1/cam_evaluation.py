@@ -15,7 +15,8 @@ PART = 500  # images in one forward pass
 
 def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, boxes: Tensor, seed: int) -> dict[str, Any]:
     """How well the maps of the predicted class do, beside maps that know nothing of the network; each with its 95 %
-    interval, the images resampled.
+    interval, the images resampled. Most objects cover the middle of the image, so ``off_centre`` is the pointing game
+    on those that do not.
 
     - ``cam``: the class activation map
     - ``grad-cam, 16 x 16``: Grad-CAM at the end of the second stage, a finer map of simpler features
@@ -47,6 +48,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, boxes: Tensor, se
 
     pointing = {name: cam.pointing_game(each, boxes) for name, each in maps.items()}
     pointing |= {"centre": cam.pointing_game(centre.expand(len(boxes), -1, -1), boxes), "chance": area}
+    off_centre = pointing["centre"] == 0
     deletion, insertion = {}, {}
     for name, each in maps.items():
         few = inputs[:FEW], each[:FEW].to(inputs.device), classes[:FEW]
@@ -55,6 +57,8 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, boxes: Tensor, se
         "images": len(inputs),
         "accuracy": (classes.cpu() == labels).double().mean().item(),
         "pointing_game": {name: _mean(values) for name, values in pointing.items()},
+        "off_centre": {name: _mean(values[off_centre]) for name, values in pointing.items()},
+        "off_centre_images": int(off_centre.sum()),
         "deletion_auc": {name: _mean(values) for name, values in deletion.items()},
         "insertion_auc": {name: _mean(values) for name, values in insertion.items()},
     }
@@ -73,7 +77,9 @@ def end_of_second_stage(model: nn.Module) -> int:
     return halving[1] - 1
 
 
-def _mean(values: Tensor) -> dict[str, Any]:
+def _mean(values: Tensor) -> dict[str, Any] | None:
+    if len(values) == 0:
+        return None
     values = values.double().cpu()
     return {
         "mean": values.mean().item(),
@@ -83,7 +89,7 @@ def _mean(values: Tensor) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """What ``evaluate`` returned, as people read it."""
-    metrics = ("pointing_game", "deletion_auc", "insertion_auc")
+    metrics = ("pointing_game", "off_centre", "deletion_auc", "insertion_auc")
     lines = [f"{'':18s}" + "".join(f"{metric.replace('_', ' '):>24s}" for metric in metrics)]
     for name in found["pointing_game"]:
         line = f"{name:18s}"

@@ -11,6 +11,7 @@ are different ones; the threshold is chosen on validation canvases.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Literal
 
 from lab1.config import TrainConfig, find_precision, find_run, flag, launch, prepare, require
@@ -43,8 +44,9 @@ class Config(TrainConfig):
         require(self.canvases >= 1, f"--canvases {self.canvases}: at least 1 is needed")
 
     def describe(self) -> str:
-        parts = ["detect", self.network if self.run is None else self.run.rstrip("/").rsplit("/", 1)[-1]]
-        parts += [self.dataset] if self.dataset != "mnist" else []
+        if self.run is not None:
+            return f"detect-{Path(self.run).name}"
+        parts = ["detect", self.network, *([self.dataset] if self.dataset != "mnist" else [])]
         return "-".join([*parts, f"seed{self.seed}"])
 
 
@@ -81,10 +83,10 @@ def detect_with(config: Config, images, device) -> dict:
     model, about = models.load(find_run(config.run, config.runs_folder()) / "best.pt", device)
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
-    logbook.write_json(config.as_dict(), folder / "config.json")
     drawn = draw(images, config)
     test, figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+    logbook.write_json(config.as_dict(), folder / "config.json")
     log = logbook.Logbook(folder)
     log.figure("detections/test", figure, 0)
     log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)

@@ -48,7 +48,7 @@ class Config(RunConfig):
         self.mistakes = self.mistakes or 0
 
     def describe(self) -> str:
-        return f"{self.method}-{self.run.rstrip('/').rsplit('/', 1)[-1]}"
+        return f"{self.method}-{Path(self.run).name}"
 
 
 def choose(images, probabilities, config: Config) -> list[int]:
