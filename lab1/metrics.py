@@ -1,5 +1,8 @@
 """What a batch is measured by: the loss and accuracy of a classifier, their means, and how people read them."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,3 +70,19 @@ def in_words(metrics: dict[str, Any]) -> str:
         f"{name} {value:.2%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}"
         for name, value in shown.items()
     )
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of n independent values, and the low and high end of its 95 % confidence interval by Student's t with
+    n - 1 degrees of freedom. A single value says nothing of its spread: both ends are then the value itself."""
+    from scipy.stats import t
+
+    mean, count = statistics.fmean(values), len(values)
+    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count) if count > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
+def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The same of positive values that vary by factors, by their logarithms: geometric mean, low and high end."""
+    mean, low, high = map(math.exp, mean_interval([math.log(value) for value in values]))
+    return mean, low, high

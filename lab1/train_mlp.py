@@ -43,6 +43,8 @@ class Config(TrainConfig):
     """Put the identity around each pair of hidden layers that keeps the width."""
     dropout: Real = None
     """Probability of dropping a hidden unit in training (default: 0.1; 0.3 for the digits; 0 with --augment)."""
+    init: Literal["default", "he"] = "default"
+    """Initial weights: PyTorch's, or those of He et al. (2015), which keep the signal's size in plain deep networks."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = False
@@ -66,6 +68,7 @@ class Config(TrainConfig):
 
     def describe(self) -> str:
         parts = ["residual-mlp" if self.residual else "mlp", *map(str, self.hidden)]
+        parts += ["he"] if self.init == "he" else []
         parts += ["augment"] if self.augment else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
         parts += [self.dataset] if self.dataset != "mnist" else []
@@ -95,7 +98,7 @@ def set_up(config: Config, images=None):
         limit=3 if config.dry_run else None,
         train_count=config.train_images,
     )
-    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout)
+    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)
     return Trainer(model, config, data.about(images, batches[0])), batches
 
 
