@@ -14,6 +14,7 @@ lab1/gradients.py). The ratio of first to last layer says whether gradients vani
 import dataclasses
 import itertools
 import math
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from lab1.config import RunConfig, launch, prepare, require
 from lab1.train_mlp import Real
 
 NETWORKS = {"plain": False, "residual": True}
-WINDOW = 10  # iterations that the norms "at the start" and "at the end" are means of
+WINDOW = 10  # last iterations that the norms "at the end" are means of; "at the start" is the first iteration alone
 LINES, POINTS = 6, 33  # lines between two images each, and points on one, both ends included
 
 
@@ -134,22 +135,22 @@ def compare(config: Config, depth: int, seed: int, images, folder: Path) -> list
         logs[network].close()
         loss, norms = taken[network]["loss"], taken[network]["norms"]
         entry = {"depth": depth, "seed": seed, "network": network, "layers": list(weight_tensors(trainer.model))}
-        entry["start"] = {"correlation": before[network], **window(loss[:WINDOW], norms[:WINDOW])}
+        entry["start"] = {"correlation": before[network], **means(loss[:1], norms[:1])}
         if math.isfinite(loss[-1]):
             after = common_gradients(trainer.model, reference)
-            entry["end"] = {"correlation": after, **window(loss[-WINDOW:], norms[-WINDOW:])}
+            entry["end"] = {"correlation": after, **means(loss[-WINDOW:], norms[-WINDOW:])}
         else:
             entry["failed"] = f"the loss is {loss[-1]} at iteration {len(loss)}"
         entries.append(entry)
     return entries
 
 
-def window(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
+def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
     """Means over some iterations: of the loss, of each layer's norm, and the first layer's as a multiple of the last's
-    (0 / 0, of a dead network, is None)."""
-    means = [sum(layer) / len(layer) for layer in zip(*norms, strict=True)]
-    ratio = means[0] / means[-1] if means[-1] > 0 else None
-    return {"loss": sum(losses) / len(losses), "norms": means, "first_to_last": ratio}
+    (None where either is 0)."""
+    layers = [statistics.fmean(layer) for layer in zip(*norms, strict=True)]
+    ratio = layers[0] / layers[-1] if min(layers[0], layers[-1]) > 0 else None
+    return {"loss": statistics.fmean(losses), "norms": layers, "first_to_last": ratio}
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

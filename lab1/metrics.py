@@ -83,6 +83,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The same of positive values that vary by factors, by their logarithms: geometric mean, low and high end."""
+    """The same of positive values that vary by factors, by way of their logarithms: geometric mean, low and high end.
+    All three are NaN where a value is 0."""
+    if min(values) <= 0:
+        return math.nan, math.nan, math.nan
     mean, low, high = map(math.exp, mean_interval([math.log(value) for value in values]))
     return mean, low, high
