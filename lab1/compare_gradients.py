@@ -26,7 +26,7 @@ from lab1.train_mlp import Real
 
 NETWORKS = {"plain": False, "residual": True}
 WINDOW = 10  # last iterations that the norms "at the end" are means of; "at the start" is the first iteration alone
-LINES, POINTS = 6, 33  # lines between two images each, and points on one, both ends included
+LINES, POINTS = 6, 33  # lines between two images each, at most, and points on one, both ends included
 
 
 @dataclasses.dataclass
@@ -109,7 +109,8 @@ def common_gradients(model, images) -> list[float]:
     from lab1.gradients import correlations, input_gradients, line, with_batch_statistics
 
     model = with_batch_statistics(model, images)
-    lines = (line(*images[2 * number : 2 * number + 2], POINTS) for number in range(LINES))
+    ends = zip(images[0 : 2 * LINES : 2], images[1 : 2 * LINES : 2], strict=False)
+    lines = (line(start, end, POINTS) for start, end in ends)
     return torch.stack([correlations(input_gradients(model, inputs)) for inputs in lines]).mean(0).tolist()
 
 

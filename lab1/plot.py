@@ -101,8 +101,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
                 axes.plot(run["depth"], 0, "x", color=COLORS[network], ms=8, mew=2, clip_on=False)
         depths = sorted(found)
         mean, low, high = zip(*(mean_interval(found[depth]) for depth in depths), strict=True)
-        axes.fill_between(depths, low, high, color=COLORS[network], alpha=0.15, lw=0)
         axes.plot(depths, mean, color=COLORS[network], lw=1.8, label=network)
+        axes.vlines(depths, low, high, color=COLORS[network], alpha=0.3, lw=6)
         for depth in depths:
             axes.plot([depth] * len(found[depth]), found[depth], "o", color=COLORS[network], ms=4, mec="white", mew=0.5)
     depths = sorted({run["depth"] for run in sweep["runs"]})
@@ -158,6 +158,9 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
     axes[1, 0].set_ylabel(f"gradient norm, end ({steps} iterations)")
     axes[2, 0].set_ylabel("correlation of input gradients")
     axes[2, 0].legend(frameon=False)
+    limits = [limit for panel in axes[:2, 0] for limit in panel.get_ylim()]
+    for panel in axes[:2].flat:
+        panel.set_ylim(min(limits), max(limits))
     for panel in axes.flat:
         panel.grid(alpha=0.3)
     figure.suptitle(f"{name}, {comparison['dataset']}, {seeds} seeds, 95 % intervals")
