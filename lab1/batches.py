@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lab1.augment import NOISE
-from lab1.config import UsageError
+from lab1.config import UsageError, require
 from lab1.distributed import rank, world_size
 
 
@@ -140,13 +140,21 @@ def split_batches(
     device: torch.device | str = "cpu",
     augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     limit: int | None = None,
+    train_count: int | None = None,
 ) -> tuple[Batches, Batches, Batches]:
     """Training, validation and test batches of a data set.
 
     Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
-    smaller one. Pixels are normalised by the statistics of what is left to learn from.
+    smaller one. With ``train_count``, a stratified part of so many images of the rest is learned from, else all of it.
+    Pixels are normalised by the statistics of what is learned from.
+
+    Raises:
+        UsageError: where there are too few images for these parts.
     """
     rest, held_out = stratified_split(data.train_labels, min(5000, len(data.train_labels) // 10), seed)
+    if train_count is not None and train_count != len(rest):
+        require(train_count < len(rest), f"--train-images {train_count}: {data.name} has {len(rest)} to learn from")
+        rest = rest[stratified_split(data.train_labels[rest], train_count, seed)[1]]
     train_images = data.train_images[rest]
     mean, std = pixel_statistics(train_images)
 

@@ -1,6 +1,8 @@
 """What a batch is measured by: the loss and accuracy of a classifier, their means, and how people read them."""
 
-from collections.abc import Callable
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -86,3 +88,22 @@ def bootstrap_interval(
         means.append(rows[chosen].double().mean(0))
     low, high = torch.quantile(statistic(torch.stack(means)), torch.tensor([0.025, 0.975], dtype=torch.float64))
     return low.item(), high.item()
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of n independent values, and the low and high end of its 95 % confidence interval by Student's t with
+    n - 1 degrees of freedom. A single value says nothing of its spread: both ends are then the value itself."""
+    from scipy.stats import t
+
+    mean, count = statistics.fmean(values), len(values)
+    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count) if count > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
+def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The same of positive values that vary by factors, by way of their logarithms: geometric mean, low and high end.
+    All three are NaN where a value is 0."""
+    if min(values) <= 0:
+        return math.nan, math.nan, math.nan
+    mean, low, high = map(math.exp, mean_interval([math.log(value) for value in values]))
+    return mean, low, high

@@ -21,7 +21,12 @@ class MLP(nn.Module):
 
     With ``residual``, two successive hidden layers that keep the width form a block with the identity around it,
     ``h <- ReLU(h + W2 ReLU(W1 h + b1) + b2)`` (He et al. 2016, eq. 1), and nothing else changes: the plain network of
-    the same sizes has the same parameters.
+    the same sizes has the same parameters, and from the same seed the same initial weights.
+
+    PyTorch's initial weights (variance 1 / (3 fan-in)) let each plain layer shrink the signal's second moment to about
+    a sixth, so that inputs can no longer be told apart after ten layers, while each residual block lets it grow by
+    about a twentieth: five times the size at depth 100. With ``init="he"`` (variance 2 / fan-in, biases 0) plain layers
+    keep it, as He et al. (2015) derive, and residual blocks double it, 10 ** 9 times the size at depth 100.
 
     | sizes | parameters |
     |---|---|
@@ -30,21 +35,23 @@ class MLP(nn.Module):
     | 784, 128, 128, 128, 10 | 134,794 |
     """
 
-    def __init__(self, sizes: Sequence[int], residual: bool = False, dropout: float = 0.0):
+    def __init__(self, sizes: Sequence[int], residual: bool = False, dropout: float = 0.0, init: str = "default"):
         """Args:
         sizes: width of the input, of each hidden layer, and of the output (the number of classes).
         residual: put the identity around pairs of hidden layers of equal width.
         dropout: probability of dropping a hidden unit in training.
+        init: initial weights: ``default``, PyTorch's, or ``he``.
 
         Raises:
-            UsageError: for fewer than two sizes, a size below 1, a dropout outside [0, 1), or ``residual`` where no
-                two successive layers keep the width.
+            UsageError: for fewer than two sizes, a size below 1, a dropout outside [0, 1), another init, or
+                ``residual`` where no two successive layers keep the width.
         """
         super().__init__()
         sizes = [int(size) for size in sizes]
         require(len(sizes) >= 2 and min(sizes) >= 1, f"an MLP needs at least two sizes of 1 or more, not {sizes}")
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
-        self.arguments = {"sizes": sizes, "residual": residual, "dropout": dropout}
+        require(init in ("default", "he"), f"init {init!r}: use default or he")
+        self.arguments = {"sizes": sizes, "residual": residual, "dropout": dropout, "init": init}
         hidden = sizes[:-1]
         layers: list[nn.Module] = []
         at = 0
@@ -63,6 +70,11 @@ class MLP(nn.Module):
         )
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-2], sizes[-1])
+        if init == "he":
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(module.bias)
 
     def features(self, x: Tensor) -> Tensor:
         """Images ``[N, C, H, W]`` or vectors ``[N, sizes[0]]`` -> the last hidden layer ``[N, sizes[-2]]``."""

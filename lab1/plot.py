@@ -15,7 +15,7 @@ import tyro
 from lab1.config import UsageError, launch, require
 
 LAB = Path(__file__).resolve().parent
-COLORS = {"train": "#7f7f7f", "validation": "#1f77b4"}
+COLORS = {"train": "#7f7f7f", "validation": "#1f77b4", "plain": "#d62728", "residual": "#1f77b4"}
 
 
 @dataclasses.dataclass
@@ -29,7 +29,8 @@ class Config:
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """The results of every finished run under a folder, by name of the run.
+    """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its
+    place in the sweep's figure and is left out.
 
     Raises:
         UsageError: where there is none.
@@ -37,7 +38,9 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     paths = sorted(Path(folder).rglob("results.json"))
     require(len(paths) > 0, f"{folder} holds no finished run (no results.json); train one first")
     try:
-        return [json.loads(path.read_text(encoding="utf-8")) | {"name": path.parent.name} for path in paths]
+        runs = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        series = {folder for folder, run in runs.items() if "runs" in run}
+        return [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
     except (OSError, ValueError) as error:
         raise UsageError(f"a results.json under {folder} cannot be read: {error}") from None
 
@@ -79,6 +82,95 @@ def learning_curves(name: str, runs: list[dict[str, Any]]):
     return figure
 
 
+def depth_figure(name: str, runs: list[dict[str, Any]]):
+    """Test accuracy against depth, plain and residual: a dot a seed, their mean and its 95 % interval; a run that
+    failed to train is a cross at the bottom."""
+    from matplotlib import pyplot, ticker
+
+    from lab1.metrics import mean_interval
+
+    (sweep,) = runs
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for residual, network in ((False, "plain"), (True, "residual")):
+        same = [run for run in sweep["runs"] if run["residual"] is residual]
+        found = defaultdict(list)
+        for run in same:
+            if "test" in run:
+                found[run["depth"]].append(100 * run["test"]["accuracy"])
+            else:
+                axes.plot(run["depth"], 0, "x", color=COLORS[network], ms=8, mew=2, clip_on=False)
+        depths = sorted(found)
+        mean, low, high = zip(*(mean_interval(found[depth]) for depth in depths), strict=True)
+        axes.plot(depths, mean, color=COLORS[network], lw=1.8, label=network)
+        axes.vlines(depths, low, high, color=COLORS[network], alpha=0.3, lw=6)
+        for depth in depths:
+            axes.plot([depth] * len(found[depth]), found[depth], "o", color=COLORS[network], ms=4, mec="white", mew=0.5)
+    depths = sorted({run["depth"] for run in sweep["runs"]})
+    axes.set_xscale("log" if depths[-1] > 30 else "linear")
+    axes.set_xticks(depths, depths)
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    settings, seeds = sweep["config"], len({run["seed"] for run in sweep["runs"]})
+    unit = "blocks of two convolutions" if settings["family"] == "cnn" else "hidden layers after the first"
+    axes.set(xlabel=f"depth ({unit})", ylabel="test accuracy (%)", ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower left")
+    figure.suptitle(f"{name}, {sweep['dataset']}, {settings['epochs']} epochs, {seeds} seeds, 95 % intervals")
+    return figure
+
+
+def gradient_figure(name: str, runs: list[dict[str, Any]]):
+    """A column for each depth. Above: gradient norm of each layer at the first iteration and over the last ones. Below:
+    how much input gradients have in common, by distance on a line between two images. Mean and 95 % interval."""
+    from matplotlib import pyplot
+
+    from lab1.metrics import mean_interval, ratio_interval
+
+    (comparison,) = runs
+    depths = sorted({run["depth"] for run in comparison["runs"]})
+    figure, axes = pyplot.subplots(
+        3, len(depths), figsize=(1.5 + 4 * len(depths), 9), layout="constrained", sharey="row", squeeze=False
+    )
+
+    def draw(panel, x, columns, interval, network, **style):
+        mean, low, high = zip(*map(interval, columns), strict=True)
+        panel.fill_between(x, low, high, color=COLORS[network], alpha=0.15, lw=0)
+        panel.plot(x, mean, color=COLORS[network], lw=1.5, **style)
+
+    for column, depth in enumerate(depths):
+        for network in ("plain", "residual"):
+            same = [run for run in comparison["runs"] if (run["depth"], run["network"]) == (depth, network)]
+            for row, moment in enumerate(("start", "end")):
+                measured = [run[moment] for run in same if moment in run]
+                if not measured:
+                    continue
+                norms = list(zip(*(one["norms"] for one in measured), strict=True))
+                draw(axes[row, column], range(1, len(norms) + 1), norms, ratio_interval, network, marker=".")
+                common = list(zip(*(one["correlation"] for one in measured), strict=True))
+                distance = [place / (len(common) - 1) for place in range(len(common))]
+                style = {"ls": "-" if moment == "start" else "--", "label": f"{network}, {moment}"}
+                draw(axes[2, column], distance, common, mean_interval, network, **style)
+        axes[0, column].set(title=f"depth {depth}", yscale="log")
+        axes[1, column].set(xlabel="layer, first convolution to last dense layer", yscale="log")
+        axes[2, column].set(xlabel="distance, as a share of that between the images")
+        axes[2, column].axhline(0, color="black", lw=0.6)
+    steps, seeds = comparison["config"]["iterations"], len({run["seed"] for run in comparison["runs"]})
+    axes[0, 0].set_ylabel("gradient norm, iteration 1")
+    axes[1, 0].set_ylabel(f"gradient norm, end ({steps} iterations)")
+    axes[2, 0].set_ylabel("correlation of input gradients")
+    axes[2, 0].legend(frameon=False)
+    limits = [limit for panel in axes[:2, 0] for limit in panel.get_ylim()]
+    for panel in axes[:2].flat:
+        panel.set_ylim(min(limits), max(limits))
+    for panel in axes.flat:
+        panel.grid(alpha=0.3)
+    figure.suptitle(f"{name}, {comparison['dataset']}, {seeds} seeds, 95 % intervals")
+    return figure
+
+
+# The figure of a script's runs; of any other script they are learning curves.
+FIGURES = {"lab1/sweep_depth.py": depth_figure, "lab1/compare_gradients.py": gradient_figure}
+
+
 def main(config: Config) -> None:
     """Read the runs, write the figures."""
     import matplotlib
@@ -87,7 +179,7 @@ def main(config: Config) -> None:
     config.figures.mkdir(parents=True, exist_ok=True)
     for name, runs in by_experiment(read_runs(config.runs)).items():
         path = config.figures / f"{name}.png"
-        learning_curves(name, runs).savefig(path, dpi=110)
+        FIGURES.get(runs[0]["script"], learning_curves)(name, runs).savefig(path, dpi=110)
         print(path)
 
 

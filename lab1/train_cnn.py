@@ -10,9 +10,9 @@ lab1/sweep_depth.py compares depths; the networks and what they cost are in lab1
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from lab1.config import TrainConfig, find_precision, launch, prepare, require
+from lab1.config import TrainConfig, find_precision, flag, launch, prepare, require
 
 
 @dataclasses.dataclass
@@ -44,6 +44,8 @@ class Config(TrainConfig):
     """Channels in the first stage; the second has twice, the third four times as many."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread over all classes; validation and test do without."""
+    train_images: Annotated[int | None, flag("INT")] = None
+    """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = True
     """Shift each training image by up to 4 pixels and mirror half of them."""
 
@@ -51,6 +53,8 @@ class Config(TrainConfig):
         super().check()
         require(self.depth >= 1, f"--depth {self.depth}: at least 1 block is needed")
         require(self.width >= 1, f"--width {self.width}: at least 1 channel is needed")
+        count = self.train_images
+        require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"--label-smoothing {smoothing}: a share from 0 to below 1 is needed, such as 0.1")
 
@@ -59,12 +63,16 @@ class Config(TrainConfig):
         parts += ["nonorm"] if self.norm == "none" else []
         parts += [f"smooth{self.label_smoothing:g}"] if self.label_smoothing > 0 else []
         parts += ["noaugment"] if not self.augment else []
+        parts += [f"{self.train_images}images"] if self.train_images is not None else []
         parts += [self.dataset] if self.dataset != "cifar10" else []
         return "-".join([*parts, f"seed{self.seed}"])
 
 
-def main(config: Config) -> dict:
-    """Train, validate, test; returns the test metrics."""
+def set_up(config: Config, images=None):
+    """The network in its Trainer, and what to train, validate and test it on: ``(trainer, (train, validation, test))``.
+
+    images: an ``lab1.data.ImageData`` that is loaded already; by default the one that ``config.dataset`` names.
+    """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     from lab1 import data
     from lab1.cnn_trainer import CNNTrainer
@@ -72,19 +80,26 @@ def main(config: Config) -> dict:
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    images = data.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+    if images is None:
+        images = data.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
     config.dataset = images.name  # what was used, not what was asked for: it goes into the name and the results
-    train, validation, test = data.split_batches(
+    batches = data.split_batches(
         images,
         config.batch_size,
         config.seed,
         device,
         augment=data.crop_and_flip if config.augment else None,
         limit=3 if config.dry_run else None,
+        train_count=config.train_images,
     )
     network = ResCNN if config.residual else CNN
     model = network(config.depth, config.width, config.norm, in_channels=3, classes=len(images.classes))
-    trainer = CNNTrainer(model, config, data.about(images, train))
+    return CNNTrainer(model, config, data.about(images, batches[0])), batches
+
+
+def main(config: Config) -> dict:
+    """Train, validate, test; returns the test metrics."""
+    trainer, (train, validation, test) = set_up(config)
     trainer.train(train, validation)
     return trainer.test(test)
 

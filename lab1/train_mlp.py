@@ -43,11 +43,17 @@ class Config(TrainConfig):
     """Put the identity around each pair of hidden layers that keeps the width."""
     dropout: Real = None
     """Probability of dropping a hidden unit in training (default: 0.1; 0.3 for the digits; 0 with --augment)."""
+    init: Literal["default", "he"] = "default"
+    """Initial weights: PyTorch's, or those of He et al. (2015), which keep the signal's size in plain deep networks."""
+    train_images: Whole = None
+    """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = False
     """Rotate (12 degrees), shift (2 pixels) and scale (10 %) each training image at random, at most."""
 
     def check(self) -> None:
         super().check()
+        count = self.train_images
+        require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         require(len(self.hidden) > 0, "--hidden: at least one width is needed, such as --hidden 128 64")
         require(min(self.hidden) >= 1, f"--hidden {' '.join(map(str, self.hidden))}: each width must be 1 or more")
         require(
@@ -62,31 +68,43 @@ class Config(TrainConfig):
 
     def describe(self) -> str:
         parts = ["residual-mlp" if self.residual else "mlp", *map(str, self.hidden)]
+        parts += ["he"] if self.init == "he" else []
         parts += ["augment"] if self.augment else []
+        parts += [f"{self.train_images}images"] if self.train_images is not None else []
         parts += [self.dataset] if self.dataset != "mnist" else []
         return "-".join([*parts, f"seed{self.seed}"])
 
 
-def main(config: Config) -> dict:
-    """Train, validate, test; returns the test metrics."""
+def set_up(config: Config, images=None):
+    """The network in its Trainer, and what to train, validate and test it on: ``(trainer, (train, validation, test))``.
+
+    images: an ``lab1.data.ImageData`` that is loaded already; by default the one that ``config.dataset`` names.
+    """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     from lab1 import data
     from lab1.models import MLP
     from lab1.trainer import Trainer
 
     device = prepare(config)
-    images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
+    if images is None:
+        images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
     config.use(images.name)
-    train, validation, test = data.split_batches(
+    batches = data.split_batches(
         images,
         config.batch_size,
         config.seed,
         device,
         augment=data.random_affine if config.augment else None,
         limit=3 if config.dry_run else None,
+        train_count=config.train_images,
     )
-    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout)
-    trainer = Trainer(model, config, data.about(images, train))
+    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)
+    return Trainer(model, config, data.about(images, batches[0])), batches
+
+
+def main(config: Config) -> dict:
+    """Train, validate, test; returns the test metrics."""
+    trainer, (train, validation, test) = set_up(config)
     trainer.train(train, validation)
     return trainer.test(test)
 

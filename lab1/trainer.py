@@ -256,6 +256,8 @@ class Trainer:
             test = json.loads(path.read_text(encoding="utf-8"))["test"]
             self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
             return test
+        if self.best_epoch == 0:
+            raise RunFailed("the validation loss was finite after no epoch; a lower --learning-rate often helps")
         self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)

@@ -1,0 +1,81 @@
+"""What the scripts that compare several networks share: one folder, entries in its results.json, stopping and going on.
+
+An entry is written when its network is done, so that a series that is stopped loses at most what it was at.
+"""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab1 import logbook
+from lab1.config import Interrupted, RunConfig, UsageError, require
+
+# What may change when a series is resumed: which networks belong to it, and where it computes.
+FREE = ("depths", "seeds", "device", "data_dir", "model_dir", "name", "compile")
+
+
+def open_series(config: RunConfig) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of a series, a new one or the one to resume, and the entries that are done.
+
+    Raises:
+        UsageError: where a flag was changed that what is done depends on, or the results cannot be read.
+    """
+    entries = []
+    if config.resume is None:
+        folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+    else:
+        folder = Path(config.resume)
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        changed = [name for name, value in config.as_dict().items() if name not in FREE and before.get(name) != value]
+        flags = ", ".join("--" + name.replace("_", "-") for name in changed)
+        require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
+        entries = read_entries(folder / "results.json")
+    logbook.write_json(config.as_dict(), folder / "config.json")
+    return folder, entries
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a ``results.json``; none where it is not there yet. UsageError where it cannot be read."""
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["runs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def write_series(
+    script: str,
+    config: RunConfig,
+    device: torch.device,
+    folder: Path,
+    summary: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
+) -> None:
+    """Write ``results.json``: a summary over the seeds, and the entries it is made from."""
+    content = {"script": script, "config": config.as_dict(), "dataset": config.dataset, "summary": summary}
+    content |= {"runs": entries, "environment": logbook.environment(device)}
+    logbook.write_json(content, folder / "results.json")
+
+
+@contextlib.contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Inside ``with``, SIGINT or SIGTERM raises ``Interrupted`` at once, with the folder to go on with. A Trainer takes
+    the signals over while it trains, and saves first; its own ``Interrupted`` comes out with this folder, too."""
+
+    def stop(number: int, frame) -> None:
+        raise Interrupted(number, folder)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Interrupted as interrupted:
+        raise Interrupted(interrupted.signal_number, folder) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,212 @@
+"""Exercise 1.2: how deep can a network be, with and without residual connections?
+
+    python lab1/sweep_depth.py                           CNN and ResCNN of depth 1 to 25 on CIFAR-10, three seeds
+    python lab1/sweep_depth.py --family mlp              plain and residual MLPs of depth 2 to 100 on MNIST
+    python lab1/sweep_depth.py --train-images 10000      a part of the images, to fit a laptop
+    python lab1/sweep_depth.py --resume depth-mlp        go on: what is done is skipped, the rest continues exactly
+    tensorboard --logdir lab1/model/depth-mlp
+
+A plain network and its residual twin have the same parameters, initial weights, batches and hyperparameters, whatever
+their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss becomes
+infinite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
+"""
+
+import dataclasses
+import itertools
+import statistics
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lab1.config import RunFailed, TrainConfig, find_precision, flag, launch, prepare, require
+from lab1.train_mlp import Real, Whole
+
+SETTINGS = {
+    "cnn": {
+        **{"depths": (1, 5, 10, 20, 25), "norm": "batch", "width": 16, "precision": "auto"},
+        **{"epochs": 10, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4},
+    },
+    "mlp": {
+        **{"depths": (2, 4, 6, 10, 20, 50, 100), "norm": "none", "width": 64, "precision": "fp32"},
+        **{"epochs": 5, "batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.01},
+    },
+}
+
+
+@dataclasses.dataclass
+class Config(TrainConfig):
+    """The flags of this script. Those without a default take it from SETTINGS, by family."""
+
+    family: Literal["cnn", "mlp"] = "cnn"
+    """cnn: CNN and ResCNN, depth counts blocks of two convolutions; mlp: depth counts hidden layers after the first,
+    two to a block."""
+    depths: tuple[int, ...] = ()
+    """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each trains all networks, on its own split."""
+    seed: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 0
+    norm: Annotated[Literal["batch", "none"] | None, flag("{batch,none}")] = None
+    """What follows each convolution (default: batch); an MLP has none."""
+    init: Literal["default", "he"] = "default"
+    """Initial weights of an MLP: PyTorch's, or those of He et al. (2015); a CNN always has the latter."""
+    width: Whole = None
+    """Channels in a CNN's first stage (default: 16), units in an MLP's layers (default: 64)."""
+    dataset: Literal["auto", "cifar10", "shapes", "mnist", "digits", "folder"] = "auto"
+    """auto: CIFAR-10, for mlp MNIST; or what is embedded where these cannot be had."""
+    train_images: Whole = None
+    """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
+    epochs: Whole = None
+    """Passes over the training set (default: 10; for mlp 5)."""
+    batch_size: Whole = None
+    """Examples in one step of the optimiser (default: 128; for mlp 256)."""
+    learning_rate: Real = None
+    """Peak learning rate (default: 0.1, without norm 0.01; for mlp 0.001)."""
+    weight_decay: Real = None
+    """Weight decay (default: 0.0005; for mlp 0.01)."""
+    patience: int = 0
+    """Epochs without a better validation loss before training stops; 0 never stops early."""
+    precision: Annotated[Literal["auto", "fp32", "bf16"] | None, flag("{auto,fp32,bf16}")] = None
+    """Number format of products (default: auto, bf16 where this device computes it in hardware; for mlp fp32)."""
+    dry_run: bool = False
+    """See that everything works: two depths, one seed, 2 epochs of 3 batches; nothing downloaded."""
+
+    def __post_init__(self) -> None:
+        settings = SETTINGS[self.family]
+        self.depths = self.depths or settings["depths"]
+        self.fill(settings | ({"learning_rate": 0.01} if self.norm == "none" and self.family == "cnn" else {}))
+        if self.dry_run:
+            self.depths, self.seeds = self.depths[:2], self.seeds[:1]
+
+    def check(self) -> None:
+        super().check()
+        require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
+        for flag_name in ("depths", "seeds"):
+            values = getattr(self, flag_name)
+            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
+        require(self.family == "cnn" or self.norm == "none", f"--norm {self.norm}: an MLP has none")
+        for run in networks(self):
+            pairs = self.family == "cnn" or (run["depth"] >= 2 and run["depth"] % 2 == 0)
+            require(pairs, f"--depths {run['depth']}: an MLP needs an even depth from 2 on, two layers to a block")
+            run_config(self, Path(), **run).check()
+
+    def describe(self) -> str:
+        parts = ["depth", self.family] + (["nonorm"] if self.family == "cnn" and self.norm == "none" else [])
+        parts += ["he"] if self.family == "mlp" and self.init == "he" else []
+        parts += [f"{self.train_images}images"] if self.train_images is not None else []
+        return "-".join(parts + ([self.dataset] if self.dataset not in ("cifar10", "mnist") else []))
+
+
+def networks(config: Config) -> list[dict[str, Any]]:
+    """What to train, in this order: ``{"depth", "residual", "seed"}``; a first seed of everything comes first."""
+    order = itertools.product(config.seeds, config.depths, (False, True))
+    return [{"depth": depth, "residual": residual, "seed": seed} for seed, depth, residual in order]
+
+
+def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: int):
+    """The configuration of one network's run, as its own script has it; it is resumed where it was begun."""
+    from lab1 import train_cnn, train_mlp
+
+    if config.family == "cnn":
+        script, own = train_cnn, {"depth": depth, "norm": config.norm, "width": config.width}
+    else:
+        script, own = train_mlp, {"hidden": (config.width,) * (depth + 1), "dropout": 0.0}
+    shared = {field.name for field in dataclasses.fields(script.Config)} - {"name", "resume", "model_dir", "hidden"}
+    values = {field: getattr(config, field) for field in shared if hasattr(config, field)}
+    name = f"{'residual' if residual else 'plain'}-depth{depth}-seed{seed}"
+    resume = str(folder / name) if (folder / name).exists() else None
+    places = {"name": name, "model_dir": folder, "resume": resume}
+    return script.Config(**values | own | places | {"residual": residual, "seed": seed})
+
+
+def train(config, images) -> dict[str, Any]:
+    """Train, validate and test one network; returns its entry in the sweep's results."""
+    from lab1 import train_cnn, train_mlp
+    from lab1.models import count_macs
+
+    script = train_cnn if isinstance(config, train_cnn.Config) else train_mlp
+    trainer, (train_batches, validation, test) = script.set_up(config, images)
+    entry = {
+        "name": config.name,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "macs": count_macs(trainer.model, images.train_images.shape[1:]),
+    }
+    try:
+        trainer.train(train_batches, validation)
+        metrics = trainer.test(test)
+    except RunFailed as error:
+        trainer.log.close()
+        print(f"failed to train: {error}")
+        return entry | {"failed": str(error), "epochs": trainer.epoch, "seconds": round(trainer.seconds, 2)}
+    return entry | {
+        "epochs": trainer.epoch,
+        "best_epoch": trainer.best_epoch,
+        "seconds": round(trainer.seconds, 2),
+        "validation": trainer.history[trainer.best_epoch - 1]["validation"],
+        "test": {name: metrics[name] for name in ("loss", "accuracy")},
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each depth, plain and residual, over the seeds. A run that failed to train has no accuracy: it counts
+    in ``runs`` and not in ``trained``."""
+    rows = []
+    for depth, residual in sorted({(run["depth"], run["residual"]) for run in runs}):
+        same = [run for run in runs if (run["depth"], run["residual"]) == (depth, residual)]
+        accuracies = [run["test"]["accuracy"] for run in same if "test" in run]
+        row = {"depth": depth, "residual": residual, "parameters": same[0]["parameters"], "macs": same[0]["macs"]}
+        row |= {"runs": len(same), "trained": len(accuracies)}
+        row["accuracy"] = statistics.fmean(accuracies) if accuracies else None
+        row["sd"] = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+        rows.append(row | {"seconds": statistics.fmean(run["seconds"] for run in same)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary as people read it."""
+    lines = ["depth  network   parameters         MACs  test accuracy (mean ± sd)  trained  seconds a run"]
+    for row in rows:
+        accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        accuracy += f" ± {row['sd']:.2%}" if row["sd"] is not None else ""
+        network = "residual" if row["residual"] else "plain"
+        lines.append(
+            f"{row['depth']:5d}  {network:8s}  {row['parameters']:10,}  {row['macs']:11,}  {accuracy:>25s}  "
+            f"{row['trained']} of {row['runs']}  {row['seconds']:13.1f}"
+        )
+    return "\n".join(lines)
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Train every network that is not done yet; returns the summary."""
+    from lab1 import data, distributed, logbook
+    from lab1.series import interruptible, open_series, write_series
+
+    device = prepare(config)
+    require(distributed.world_size() == 1, "a sweep runs in one process, without torchrun")
+    config.precision = find_precision(config.precision, device)
+    kind = {"channels": 3, "size": 32} if config.family == "cnn" else {"channels": 1, "size": 28}
+    images = data.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
+    config.dataset = images.name
+    folder, runs = open_series(config)
+    with interruptible(folder):
+        plan = networks(config)
+        for number, network in enumerate(plan, start=1):
+            if any(all(run[key] == value for key, value in network.items()) for run in runs):
+                continue
+            one = run_config(config, folder, **network)
+            print(f"[{number}/{len(plan)}] {one.name}", flush=True)
+            runs.append(network | train(one, images))
+            write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
+    for residual, name in ((False, "plain"), (True, "residual")):
+        log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
+        for row in summary(runs):
+            if row["residual"] is residual and row["accuracy"] is not None:
+                log.scalars({"accuracy over depth/test": row["accuracy"]}, row["depth"])
+        log.close()
+    print(table(summary(runs)))
+    print(f"{folder} holds the sweep; curves: tensorboard --logdir {folder}")
+    return summary(runs)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

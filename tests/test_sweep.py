@@ -1,0 +1,247 @@
+"""The sweep over depths: exact counts, resuming after a real signal, runs that fail, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lab1 import sweep_depth
+from lab1.config import Interrupted, UsageError, parse
+from lab1.models import CNN, MLP, count_macs
+from lab1.series import interruptible
+
+# 1,295 digits in batches of 256 are 6 steps an epoch.
+FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu".split()
+STEPS = 12
+
+# The script, which sends itself a real signal before one of its training steps.
+STRUCK = """
+import os, signal, sys
+import lab1.trainer
+from lab1 import sweep_depth
+from lab1.config import launch
+
+call, calls, train_step = int(sys.argv.pop(1)), 0, lab1.trainer.Trainer.train_step
+
+def struck(self, batch):
+    global calls
+    calls += 1
+    if calls == call:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return train_step(self, batch)
+
+lab1.trainer.Trainer.train_step = struck
+launch(sweep_depth.main, sweep_depth.Config)
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def sweep(*arguments: object) -> list[dict]:
+    return sweep_depth.main(parse(sweep_depth.Config, [str(argument) for argument in arguments], ""))
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def steps(run: Path) -> int:
+    return torch.load(run / "last.pt", weights_only=True)["step"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A sweep that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    sweep(*FLAGS, "--model-dir", folder)
+    return folder / "depth-mlp-digits"
+
+
+def test_a_sweep_trains_every_network_once(whole):
+    runs = results(whole)["runs"]
+    wanted = [(seed, depth, residual) for seed in (0, 1) for depth in (2, 4) for residual in (False, True)]
+    assert [(run["seed"], run["depth"], run["residual"]) for run in runs] == wanted
+    for run in runs:
+        assert steps(whole / run["name"]) == STEPS
+        own = results(whole / run["name"])
+        assert own["script"] == "lab1/train_mlp.py"
+        assert own["config"]["hidden"] == [8] * (run["depth"] + 1)
+        assert own["config"]["residual"] is run["residual"]
+        assert run["test"] == {name: own["test"][name] for name in ("loss", "accuracy")}
+        assert run["parameters"] == own["parameters"] == 785 * 8 + run["depth"] * 9 * 8 + 9 * 10
+        assert run["macs"] == 784 * 8 + run["depth"] * 8 * 8 + 8 * 10
+
+
+def test_plain_and_residual_differ_in_nothing_but_the_identity(whole):
+    names = [run["name"] for run in results(whole)["runs"]]
+    for plain in (name for name in names if name.startswith("plain")):
+        ours, theirs = (results(whole / name)["config"] for name in (plain, plain.replace("plain", "residual")))
+        assert {key for key in ours if ours[key] != theirs[key]} == {"name", "residual"}
+    torch.manual_seed(0)
+    plain = MLP((6, 8, 8, 8, 3))
+    torch.manual_seed(0)
+    residual = MLP((6, 8, 8, 8, 3), residual=True)
+    for ours, theirs in zip(plain.parameters(), residual.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_summary_is_in_tensorboard_with_both_networks_on_one_chart(whole):
+    rows = results(whole)["summary"]
+    for residual, network in ((False, "plain"), (True, "residual")):
+        shown = EventAccumulator(str(whole / "summary" / network))
+        shown.Reload()
+        points = shown.Scalars("accuracy over depth/test")
+        assert [point.step for point in points] == [2, 4]
+        accuracies = [row["accuracy"] for row in rows if row["residual"] is residual]
+        assert [point.value for point in points] == pytest.approx(accuracies)
+
+
+def test_summary_by_hand():
+    def run(accuracy, seconds):
+        made = {"depth": 2, "residual": False, "parameters": 9, "macs": 8, "seconds": seconds}
+        return made | ({"failed": "the loss is nan"} if accuracy is None else {"test": {"accuracy": accuracy}})
+
+    (row,) = sweep_depth.summary([run(0.5, 1.0), run(None, 3.0), run(0.7, 2.0)])
+    assert (row["runs"], row["trained"], row["seconds"]) == (3, 2, 2.0)
+    assert row["accuracy"] == pytest.approx(0.6)
+    assert row["sd"] == pytest.approx(0.02**0.5)
+    assert "60.00% ± 14.14%" in sweep_depth.table([row])
+    (row,) = sweep_depth.summary([run(None, 1.0)])
+    assert (row["accuracy"], row["sd"], row["trained"]) == (None, None, 0)
+    assert "failed  0 of 1" in sweep_depth.table([row])
+
+
+def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(whole, tmp_path, capsys):
+    # Struck in the third run, in the middle of its second epoch.
+    done = subprocess.run(
+        [sys.executable, "-c", STRUCK, str(2 * STEPS + 9), *FLAGS, "--model-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    folder = tmp_path / "depth-mlp-digits"
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.splitlines()[-1] == f"stopped and saved; go on with: --resume {folder}"
+    assert len(results(folder)["runs"]) == 2
+    assert steps(folder / "plain-depth4-seed0") == 9
+    finished = folder / "residual-depth2-seed0" / "last.pt"
+    before = finished.stat().st_mtime_ns
+    sweep("--resume", folder)
+    assert finished.stat().st_mtime_ns == before
+    assert "resuming" in capsys.readouterr().out
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 8 + 1  # the runs and the summary
+    for ours, theirs in zip(results(folder)["runs"], results(whole)["runs"], strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+        best = [torch.load(place / ours["name"] / "best.pt", weights_only=True)["weights"] for place in (folder, whole)]
+        assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
+
+
+def test_resuming_a_finished_sweep_trains_what_was_added_alone(whole, monkeypatch):
+    trained, train = [], sweep_depth.train
+    monkeypatch.setattr(sweep_depth, "train", lambda one, images: trained.append(one.name) or train(one, images))
+    sweep("--resume", whole)
+    assert trained == []
+    before = (whole / "results.json").read_bytes(), (whole / "config.json").read_bytes()
+    sweep("--resume", whole, "--depths", 2, 4, 6, "--seeds", 1)
+    assert trained == ["plain-depth6-seed1", "residual-depth6-seed1"]
+    assert len(results(whole)["runs"]) == 10
+    (whole / "results.json").write_bytes(before[0])  # as the other tests expect it
+    (whole / "config.json").write_bytes(before[1])
+
+
+def test_a_sweep_compares_like_with_like(whole):
+    with pytest.raises(UsageError, match=r"^--epochs, --train-images: changed since .* was begun.*start anew$"):
+        sweep("--resume", whole, "--epochs", 3, "--train-images", 500)
+
+
+def test_a_network_that_fails_to_train_is_recorded_and_the_sweep_goes_on(tmp_path):
+    rows = sweep(*FLAGS, "--depths", 2, "--learning-rate", 1e30, "--model-dir", tmp_path)
+    folder = tmp_path / "depth-mlp-digits"
+    assert [row["trained"] for row in rows] == [0, 0]
+    for run in results(folder)["runs"]:
+        assert "the loss is nan at step" in run["failed"] or "the loss is inf at step" in run["failed"]
+        assert "test" not in run
+        assert not (folder / run["name"] / "results.json").exists()
+
+
+def test_a_signal_between_two_runs(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=f"--resume {tmp_path}$") as stopped, interruptible(tmp_path):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.signal_number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
+    sweep(*FLAGS, "--depths", 2, "--seeds", 0, "--train-images", 500, "--model-dir", tmp_path)
+    folder = tmp_path / "depth-mlp-500images-digits"
+    assert steps(folder / "plain-depth2-seed0") == 2 * 2  # two batches of 256, the second not full
+    assert sum(map(sum, results(folder / "plain-depth2-seed0")["test"]["confusion"])) == 359
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--depths", "0"], "--depth 0: at least 1 block is needed"),
+        (["--depths", "5", "-1"], "--depth -1"),
+        (["--depths", "5", "5"], "--depths 5 5: one is there twice"),
+        (["--family", "mlp", "--depths", "5"], "--depths 5: an MLP needs an even depth"),
+        (["--family", "mlp", "--depths", "0"], "--depths 0: an MLP needs an even depth"),
+        (["--family", "mlp", "--norm", "batch"], "--norm batch: an MLP has none"),
+        (["--family", "rnn"], "invalid choice 'rnn'"),
+        (["--norm", "group"], "invalid choice 'group'"),
+        (["--seeds"], "--seeds: at least one is needed"),
+        (["--seeds", "-3"], "--seed -3"),
+        (["--seed", "3"], "--seed"),
+        (["--train-images", "0"], "--train-images 0: at least 1 is needed"),
+        (["--width", "0"], "--width 0"),
+        (["--resume", "nowhere"], "no run 'nowhere'"),
+    ],
+)
+def test_what_is_refused(flags, line, tmp_path):
+    with pytest.raises(UsageError) as refused:
+        sweep(*flags, "--model-dir", tmp_path)
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_images_than_there_are(tmp_path):
+    with pytest.raises(UsageError, match="--train-images 5000: digits has 1295 to learn from"):
+        sweep(*FLAGS, "--train-images", 5000, "--model-dir", tmp_path)
+
+
+def test_dry_run_as_it_is_typed(run_script, tmp_path):
+    flags = ("--dry-run", "--depths", 1, 2, 3, "--width", 4, "--device", "cpu", "--data-dir", tmp_path / "data")
+    done = run_script("lab1/sweep_depth.py", *flags, "--model-dir", tmp_path / "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10,000 images of ten drawn shapes" in done.stderr
+    folder = tmp_path / "model" / "dry-run-depth-cnn-shapes"
+    runs = results(folder)["runs"]
+    assert [(run["depth"], run["residual"]) for run in runs] == [(1, False), (1, True), (2, False), (2, True)]
+    for run in runs:
+        assert steps(folder / run["name"]) == 6
+        assert run["macs"] == count_macs(CNN(run["depth"], width=4), (3, 32, 32))
+        assert f"{run['macs']:,}" in done.stdout
+    done = run_script("lab1/plot.py", "--runs", tmp_path / "model", "--figures", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["dry-run-depth-cnn-shapes.png"]
+
+
+def test_a_mistake_is_one_line_and_exit_2(run_script, tmp_path):
+    done = run_script("lab1/sweep_depth.py", "--depths", 0, "--model-dir", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --depth 0: at least 1 block is needed\n"
