@@ -151,7 +151,7 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
                 draw(axes[2, column], distance, common, mean_interval, network, **style)
         axes[0, column].set(title=f"depth {depth}", yscale="log")
         axes[1, column].set(xlabel="layer, first convolution to last dense layer", yscale="log")
-        axes[2, column].set(xlabel="distance, as a share of that between the images")
+        axes[2, column].set(xlabel="distance, as a share of that between the images", ylim=(-0.25, 1.05))
         axes[2, column].axhline(0, color="black", lw=0.6)
     steps, seeds = comparison["config"]["iterations"], len({run["seed"] for run in comparison["runs"]})
     axes[0, 0].set_ylabel("gradient norm, iteration 1")
