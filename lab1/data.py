@@ -5,6 +5,7 @@ What is done with one, splits and batches, is in ``lab1.batches``; its names can
 
 import contextlib
 import hashlib
+import http.client
 import os
 import shutil
 import socket
@@ -21,7 +22,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lab1 import shapes
 from lab1.augment import NOISE, crop_and_flip, random_affine
 from lab1.batches import (
     Batches,
@@ -163,6 +163,8 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
 
 def load_shapes() -> ImageData:
     """The ten drawn shapes of ``lab1.shapes``, 8,000 + 2,000 colour images of 32 x 32 pixels, the same ones always."""
+    from lab1 import shapes
+
     train_images, train_labels, _ = shapes.draw(8000, seed=0)
     test_images, test_labels, test_boxes = shapes.draw(2000, seed=1)
     return ImageData("shapes", shapes.CLASSES, train_images, train_labels, test_images, test_labels, test_boxes)
@@ -206,7 +208,7 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
             try:
                 with Image.open(path) as image:
                     pixels = np.asarray(image.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise UsageError(f"--dataset folder: {path} cannot be read as an image: {error}") from None
             images[row] = pixels.reshape(size, size, channels).transpose(2, 0, 1)
         parts[part] = files.classes, torch.from_numpy(images), torch.tensor(files.targets)
@@ -231,7 +233,7 @@ def require_network(addresses: list[str], title: str, place: Path, download: boo
     def knock(address: str) -> None:
         # A server that answers with an error has answered: its files are asked for by their own names.
         with contextlib.suppress(OSError):
-            with contextlib.suppress(urllib.error.HTTPError):
+            with contextlib.suppress(urllib.error.HTTPError, http.client.HTTPException):
                 urllib.request.urlopen(address, timeout=NETWORK_SECONDS).close()
             reachable.set()
 
@@ -260,7 +262,7 @@ def _download(fetch: Callable[[str], object], title: str, data_dir: Path, place:
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(fetched, place)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError
+    except (OSError, RuntimeError, http.client.HTTPException) as error:  # torchvision raises RuntimeError
         raise Unavailable(
             f"{title} could not be downloaded ({str(error).splitlines()[0]}): put it in {place}"
         ) from None

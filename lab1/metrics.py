@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,6 +70,24 @@ def in_words(metrics: dict[str, Any]) -> str:
         f"{name} {value:.2%}".replace("%", " %") if name == "accuracy" else f"{name} {value:.4f}"
         for name, value in shown.items()
     )
+
+
+def bootstrap_interval(
+    rows: Tensor, statistic: Callable[[Tensor], Tensor], resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13) of a statistic of column means.
+
+    Args:
+        rows: ``[N, K]``, K numbers of each of N independent examples, such as the images of a test set.
+        statistic: maps the means of the K columns, ``[resamples, K]``, to ``[resamples]``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    means = []
+    for _ in range(resamples):
+        chosen = torch.randint(len(rows), (len(rows),), generator=generator)
+        means.append(rows[chosen].double().mean(0))
+    low, high = torch.quantile(statistic(torch.stack(means)), torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return low.item(), high.item()
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Ten shapes drawn on cluttered backgrounds: a data set that needs no download, with a known box around each object.
 
 One object in each 32 x 32 image, of random size, place, angle and colour, on a background of two kinds of clutter:
-soft patches of colour, and streaks and corners in the colours of objects, some of them across the object itself.
+soft patches of colour, and streaks and corners in the colours of objects, one of them perhaps across the object.
 """
 
 import cv2
@@ -10,6 +10,7 @@ import torch
 
 SIZE = 32  # pixels of an image's side
 FINE = 4  # masks are drawn this many times as large and scaled down, which makes their edges smooth
+RADIUS = (5, 8)  # pixels; so small that pointing at the middle of the image hits only half of the boxes
 CONTRAST = 90  # least distance in RGB, of 0 .. 255 each, between the object and the mean colour behind it
 
 
@@ -88,7 +89,7 @@ def draw_one(outlines: list[np.ndarray], random: np.random.Generator) -> tuple[n
 
 def place(outlines: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
     """The mask ``[32, 32]`` in 0 .. 1 of a shape at a random size, angle and place, wholly inside the image."""
-    radius = random.uniform(7, 13)
+    radius = random.uniform(*RADIUS)
     angle = random.uniform(0, 2 * np.pi)
     centre = random.uniform(radius, SIZE - radius, 2)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -126,22 +126,19 @@ def test_a_checkpoint_with_one_changed_byte_is_broken(tmp_path, share, bits):
     assert str(path) in str(caught.value)
 
 
-def test_no_changed_byte_anywhere_goes_unnoticed_and_changes_what_is_loaded(tmp_path):
-    path, saved = tmp_path / "last.pt", {"w": torch.arange(3.0)}
-    checkpoint.save(saved, path)
-    whole, wrong = path.read_bytes(), []
-    for bits in (0xFF, 0x08):
-        for place in range(len(whole)):
-            path.write_bytes(whole)
-            flip(path, place, bits)
-            try:
-                if not same(checkpoint.load(path), saved):
-                    wrong.append((place, bits, "other content"))
-            except BrokenCheckpoint:
-                pass
-            except Exception as error:
-                wrong.append((place, bits, repr(error)))
-    assert wrong == []
+def test_no_changed_byte_anywhere_goes_unnoticed(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save({"w": torch.arange(3.0)}, path)
+    whole = path.read_bytes()
+    with open(path, "r+b", buffering=0) as file:
+        for place, byte in enumerate(whole):
+            file.seek(place)
+            file.write(bytes([byte ^ 0xFF]))
+            with pytest.raises(BrokenCheckpoint):
+                checkpoint.load(path)
+            file.seek(place)
+            file.write(bytes([byte]))
+    assert same(checkpoint.load(path), {"w": torch.arange(3.0)})
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):

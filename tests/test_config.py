@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ from lab1.config import (
 from lab1.train_mlp import Config
 
 SCRIPT = "lab1/train_mlp.py"
+
+
+@pytest.fixture(autouse=True)
+def own_excepthook(monkeypatch):
+    """What ``launch`` sets for its process ends with the test."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
 
 
 def refusal(*arguments: object) -> str:
@@ -64,7 +71,7 @@ def make_run(folder: Path, **changes: object) -> Path:
         ("--weight-decay -1", ["--weight-decay -1", "0 or a positive number"]),
         ("--weight-decay nan", ["--weight-decay nan", "0 or a positive number"]),
         ("--batch-size 0", ["--batch-size 0", "at least 1"]),
-        ("--patience -1", ["--patience -1", "0 (never stop early) or more"]),
+        ("--patience -1", ["--patience -1", "at least 0"]),
         ("--precision fp8", ["--precision", "'fp8'", "fp32", "bf16"]),
         ("--seed -1", ["--seed -1", "from 0 to"]),
         (f"--seed {2**63}", [f"--seed {2**63}", "from 0 to"]),
@@ -172,6 +179,13 @@ def test_a_flag_beside_resume_changes_that_one_thing(tmp_path, given, changed):
     before = parse(Config, ["--resume", str(folder)], "").as_dict()
     after = parse(Config, ["--resume", str(folder), *given], "").as_dict()
     assert after == before | changed
+
+
+@pytest.mark.parametrize("own", [{"name": "-best-"}, {"name": "--epochs"}, {"data_dir": "-data"}], ids=str)
+def test_a_value_that_looks_like_a_flag_survives_a_resume(tmp_path, own):
+    ((name, value),) = own.items()
+    assert parse(Config, [f"--{name.replace('_', '-')}={value}"], "").as_dict()[name] == value
+    assert parse(Config, ["--resume", str(make_run(tmp_path / "run", **own))], "").as_dict()[name] == value
 
 
 def test_a_run_that_was_moved_can_be_resumed_where_it_is_now(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab1 import checkpoint
 from lab1.config import REPOSITORY
 
 # Dropout, augmentation and an optimiser with momentum: everything random, everything that has a state.
@@ -200,7 +201,7 @@ def test_a_checkpoint_that_carries_a_payload_is_refused(uninterrupted, tmp_path)
     folder, trace = tmp_path / "run", tmp_path / "trace"
     folder.mkdir()
     (folder / "config.json").write_text((uninterrupted / "config.json").read_text())
-    torch.save({"weights": Payload(f"touch {trace}")}, folder / "last.pt")
+    checkpoint.save({"weights": Payload(f"touch {trace}")}, folder / "last.pt")
     refused = train("--resume", folder)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1

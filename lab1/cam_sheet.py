@@ -1,0 +1,103 @@
+"""The contact sheet of class activation maps: images, the network's most probable classes, and the map of each."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+from lab1.cam import class_activation_map, grad_cam, overlay
+from lab1.config import UsageError
+
+
+@dataclasses.dataclass
+class Example:
+    """An image to explain: its name on the sheet, RGB uint8 ``[H, W, 3]`` of any size, and its true class if known."""
+
+    name: str
+    pixels: np.ndarray
+    label: int | None = None
+
+
+def read_image(path: Path) -> Example:
+    """An image file.
+
+    Raises:
+        UsageError: where it cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return Example(path.name, np.asarray(image.convert("RGB")))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no image"
+        raise UsageError(f"--images {path}: cannot be read: {reason}") from None
+
+
+def network_input(pixels: np.ndarray, about: dict[str, Any]) -> Tensor:
+    """RGB uint8 ``[N, H, W, 3]`` or ``[H, W, 3]`` -> what the network was trained on, ``[N, 3, 32, 32]`` float32."""
+    pixels = pixels if pixels.ndim == 4 else cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA)[None]
+    scaled = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
+    mean, std = (torch.tensor(about[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
+    return (scaled - mean) / std
+
+
+def predict(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The probabilities ``[N, classes]`` of inputs ``[N, 3, 32, 32]``, in parts that fit in memory."""
+    with torch.no_grad():
+        return torch.cat([model(part).softmax(1) for part in inputs.split(500)])
+
+
+def maps_of(model: nn.Module, inputs: Tensor, classes: Tensor, method: str) -> Tensor:
+    """The maps ``[K, h, w]`` of K classes of one input ``[1, 3, H, W]``."""
+    with torch.no_grad():
+        if method == "cam":
+            return class_activation_map(model.features(inputs), model.head)[0, classes]
+        return grad_cam(model, inputs.expand(len(classes), -1, -1, -1), classes)
+
+
+def contact_sheet(
+    examples: list[Example], model: nn.Module, about: dict[str, Any], method: str, top: int
+) -> tuple[Figure, list[dict[str, Any]]]:
+    """The contact sheet, and what it says in numbers: of each image the classes shown, and their probabilities.
+
+    All maps of an image share one scale, from 0 to the largest value; what is negative speaks against the class and is
+    shown as 0. Where the true class is not among the ``top`` most probable, it takes the place of the last of them.
+    """
+    classes, top = about["classes"], min(top, len(about["classes"]))
+    device = next(model.parameters()).device
+    figure = Figure(figsize=(1.75 * (top + 1), 1.95 * len(examples)), layout="constrained", dpi=80)
+    axes = figure.subplots(len(examples), top + 1, squeeze=False)
+    said = []
+    for example, row in zip(examples, axes, strict=True):
+        inputs = network_input(example.pixels, about).to(device)
+        probabilities = predict(model, inputs)[0]
+        shown = probabilities.topk(top).indices.tolist()
+        if top > 1 and example.label is not None and example.label not in shown:
+            shown[-1] = example.label
+        maps = maps_of(model, inputs, torch.tensor(shown, device=device), method).cpu().numpy()
+        large = max(1, 160 // max(example.pixels.shape[:2]))  # small images would hide the map's smooth course
+        pixels = cv2.resize(example.pixels, None, fx=large, fy=large, interpolation=cv2.INTER_NEAREST)
+        row[0].imshow(pixels)
+        truth = None if example.label is None else classes[example.label]
+        row[0].set_title(f"{example.name}\n{truth or ''}", fontsize=8)
+        for panel, label, heat in zip(row[1:], shown, maps, strict=True):
+            panel.imshow(overlay(pixels, heat, maps.max()))
+            color = "black" if truth is None else "#2ca02c" if label == example.label else "#d62728"
+            panel.set_title(f"{classes[label]}\n{percent(probabilities[label])}", fontsize=8, color=color)
+        for panel in row:
+            panel.set_axis_off()
+        named = {classes[label]: probabilities[label].item() for label in shown}
+        said.append({"image": example.name, "class": truth, "probabilities": named})
+        guesses = ", ".join(f"{name} {percent(share)}" for name, share in named.items())
+        print(f"{example.name}{f' ({truth})' if truth else ''}: {guesses}")
+    return figure, said
+
+
+def percent(share: float) -> str:
+    """``0.1234`` as people read it: ``12.3 %``."""
+    return f"{100 * share:.1f} %"

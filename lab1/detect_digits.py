@@ -1,0 +1,143 @@
+"""Exercise 2.2: a classifier of single digits finds every digit on a large canvas.
+
+    python lab1/detect_digits.py                         train a LeNet on windows, then detect
+    python lab1/detect_digits.py --network mlp           the same with an MLP, 784-256-128-11
+    python lab1/detect_digits.py --run mlp-128-64-seed0  detect with the classifier of exercise 1.1, as it is
+    tensorboard --logdir lab1/model
+
+The surgery, linear layers that become convolutions, is in lab1/detection.py; the canvases are in lab1/canvases.py.
+Trained here, the classifier has an eleventh class, background. Digits to learn from, for validation and for the test
+are different ones; the threshold is chosen on validation canvases.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lab1.config import TrainConfig, find_precision, find_run, flag, launch, prepare, require
+
+
+@dataclasses.dataclass
+class Config(TrainConfig):
+    """The flags of this script."""
+
+    epochs: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    patience: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of training; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    dataset: Literal["auto", "mnist", "digits"] = "auto"
+    """auto: MNIST, or scikit-learn's digits where it cannot be had."""
+    network: Literal["lenet", "mlp"] = "lenet"
+    """The classifier to train and to make convolutional."""
+    run: Annotated[str | None, flag("RUN")] = None
+    """Train nothing: detect with the network of this run, a folder or a name under --model-dir."""
+    train_canvases: int = 6000
+    """Canvases to cut training windows from, about 26 windows each."""
+    canvases: int = 500
+    """Canvases of each kind to test on."""
+
+    def check(self) -> None:
+        super().check()
+        require(self.train_canvases >= 8, f"--train-canvases {self.train_canvases}: at least 8 are needed")
+        require(self.canvases >= 1, f"--canvases {self.canvases}: at least 1 is needed")
+
+    def describe(self) -> str:
+        if self.run is not None:
+            return f"detect-{Path(self.run).name}"
+        parts = ["detect", self.network, *([self.dataset] if self.dataset != "mnist" else [])]
+        return "-".join([*parts, f"seed{self.seed}"])
+
+
+def draw(images, config: Config) -> dict[str, dict]:
+    """Canvases of each kind from the digits of each part: ``["test"]["grid"]`` and so on. Those of validation and test
+    are the same for every seed, so that detectors can be compared."""
+    from lab1 import canvases
+    from lab1.data import stratified_split
+
+    held_out = min(5000, len(images.train_labels) // 10)
+    rest, validation = stratified_split(images.train_labels, held_out, seed=0)
+    parts = {
+        "train": (images.train_images[rest], images.train_labels[rest], config.train_canvases, 1000 + config.seed),
+        "validation": (images.train_images[validation], images.train_labels[validation], 200, 1),
+        "test": (images.test_images, images.test_labels, config.canvases, 2),
+    }
+    drawn = {}
+    for part, (digits, labels, count, seed) in parts.items():
+        # What is learned from is random for the most part: a grid is the easier kind.
+        numbers = {"random": count, "grid": count // 8 if part == "train" else count}
+        drawn[part] = {
+            kind: canvases.draw(kind, digits[:, 0].numpy(), labels.numpy(), min(n, 16) if config.dry_run else n, seed)
+            for kind, n in numbers.items()
+            if part != "train" or config.run is None
+        }
+    return drawn
+
+
+def detect_with(config: Config, images, device) -> dict:
+    """Detect with the network of a run, as it is; writes a run of its own."""
+    from lab1 import logbook, models
+    from lab1.detector_trainer import evaluate
+
+    model, about = models.load(find_run(config.run, config.runs_folder()) / "best.pt", device)
+    classes = about.get("classes", [])[:10]
+    require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
+    drawn = draw(images, config)
+    test, figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+    logbook.write_json(config.as_dict(), folder / "config.json")
+    log = logbook.Logbook(folder)
+    log.figure("detections/test", figure, 0)
+    log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
+    log.close()
+    figure.savefig(folder / "detections.png")
+    results = {
+        "script": logbook.script_name(config),
+        "config": config.as_dict(),
+        "dataset": images.name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "test": test,
+        "environment": logbook.environment(device),
+    }
+    logbook.write_json(results, folder / "results.json")
+    print(f"{folder} holds the run")
+    return test
+
+
+def main(config: Config) -> dict:
+    """Train a classifier of windows, or take one that is trained; detect; returns the test metrics."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    import torch
+
+    from lab1 import canvases, data
+    from lab1.detector_trainer import DetectorTrainer
+    from lab1.models import MLP, LeNet
+
+    device = prepare(config)
+    config.precision = find_precision(config.precision, device)
+    images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
+    config.dataset = images.name
+    if config.run is not None:
+        return detect_with(config, images, device)
+
+    drawn = draw(images, config)
+    windows = {}
+    for part, kinds in drawn.items():
+        cut = [canvases.windows(each, config.seed) for each in kinds.values()]
+        windows[part] = tuple(torch.cat(parts).to(device) for parts in zip(*cut, strict=True))
+    mean, std = data.pixel_statistics(windows["train"][0].cpu())
+    limit = 3 if config.dry_run else None
+    train = data.Batches(*windows["train"], config.batch_size, mean, std, seed=config.seed, limit=limit)
+    validation, test = (data.Batches(*windows[part], 1000, mean, std, limit=limit) for part in ("validation", "test"))
+    classes = [*images.classes, "background"]
+    about = data.about(images, train) | {"classes": classes}
+
+    model = LeNet(len(classes)) if config.network == "lenet" else MLP((784, 256, 128, len(classes)))
+    trainer = DetectorTrainer(model, config, about, drawn["validation"]["random"], drawn["test"])
+    trainer.train(train, validation)
+    return trainer.test(test)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

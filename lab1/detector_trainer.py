@@ -1,0 +1,59 @@
+"""The Trainer of a detector: it learns from windows and is tested on whole canvases."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from lab1 import distributed
+from lab1.canvases import Canvases
+from lab1.detection import Detector, best_threshold, measure
+from lab1.detection_figure import detection_figure
+from lab1.trainer import Trainer
+
+SHOWN = 2  # canvases of each kind in the figure
+
+
+class DetectorTrainer(Trainer):
+    """Trains a classifier on windows; beyond the classifier's test, it tests the detector that it becomes."""
+
+    def __init__(self, model, config, about, validation: Canvases, tests: dict[str, Canvases]):
+        """``validation`` canvases choose the threshold; ``tests`` are canvases by kind, see ``evaluate``."""
+        super().__init__(model, config, about)
+        self.validation, self.tests = validation, tests
+
+    def report(self, batches: Iterable) -> dict[str, Any]:
+        found = super().report(batches)
+        if distributed.rank() == 0:
+            detected, figure = evaluate(self.model, self.about, self.validation, self.tests, self.device)
+            self.log.scalars({f"{name}/test": detected[name] for name in ("f1", "precision", "recall")}, self.epoch)
+            self.log.figure("detections/test", figure, self.epoch)
+            figure.savefig(self.folder / "detections.png")
+            found |= detected
+        return found
+
+
+def evaluate(
+    model: nn.Module, about: dict[str, Any], validation: Canvases, tests: dict[str, Canvases], device: torch.device
+) -> tuple[dict[str, Any], Figure]:
+    """What ``results.json`` says of a detector, and a figure of what it sees.
+
+    Args:
+        about: what stands in ``best.pt`` beside the weights, with the normalisation.
+        validation: canvases to choose the threshold on.
+        tests: canvases by kind; the results of the first kind stand by themselves, those of the others by name.
+    """
+    detector = Detector(model, about["mean"], about["std"], device)
+    threshold = best_threshold(detector.detect(validation.images), validation)
+    results, shown = {}, []
+    for kind, canvases in tests.items():
+        found = [each.above(threshold) for each in detector.detect(canvases.images)]
+        results[kind] = measure(found, canvases, threshold)
+        heats = [detector.heat_maps(image) for image in canvases.images[:SHOWN]]
+        shown += zip(canvases.images, canvases.boxes, found, heats, strict=False)
+        numbers = "  ".join(f"{name} {results[kind][name]:.4f}" for name in ("f1", "precision", "recall"))
+        print(f"{len(canvases)} {kind} canvases: {numbers}")
+    first, *others = tests
+    return results[first] | {kind: results[kind] for kind in others}, detection_figure(shown)

@@ -1,0 +1,123 @@
+"""Exercise 2.3: where a convolutional network looks, by class activation maps and Grad-CAM.
+
+    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0                 a contact sheet, mistakes among it
+    python lab1/explain_cam.py --run RUN --images cat.jpg dog.png            your own images
+    python lab1/explain_cam.py --run RUN --indices 0 5 7 --method grad-cam   images of the test set
+    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate      is it the object that it looks at?
+
+It writes a folder with sheet.png: of each image the most probable classes and the map of each. All maps of an image
+share one scale. Where the true class is not among them, its map comes last. The formulas are in lab1/cam.py.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lab1.config import RunConfig, find_run, flag, launch, prepare, require
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """The flags of this script."""
+
+    run: Annotated[str | None, flag("RUN")] = None
+    """The run of train_cnn.py to explain, a folder or a name under --model-dir."""
+    images: Annotated[tuple[Path, ...], flag("FILE ...")] = ()
+    """Image files to explain."""
+    indices: Annotated[tuple[int, ...], flag("INT ...")] = ()
+    """Images of the test set to explain, counted from 0."""
+    mistakes: Annotated[int | None, flag("INT")] = None
+    """Wrongly classified images of the test set to explain, the most confident first (default: 3, or 0 with --images
+    or --indices)."""
+    method: Literal["cam", "grad-cam"] = "cam"
+    """cam: what each place gives to the class, of either sign (Zhou et al. 2016); grad-cam: Selvaraju et al. 2017."""
+    top: int = 3
+    """Classes to show for each image."""
+    evaluate: bool = False
+    """Measure the maps on shapes, whose boxes are known: pointing game, deletion and insertion."""
+
+    def check(self) -> None:
+        super().check()
+        require(self.run is not None, "--run: name the run to explain; train_cnn.py makes one")
+        require(self.resume is None, "--resume: there is nothing to resume here; run it again")
+        require(self.top >= 1, f"--top {self.top}: at least 1 class is needed")
+        require(self.mistakes is None or self.mistakes >= 0, f"--mistakes {self.mistakes}: 0 or more is needed")
+        if not self.images and not self.indices:
+            self.indices = (0, 1, 2)
+            self.mistakes = 3 if self.mistakes is None else self.mistakes
+        self.mistakes = self.mistakes or 0
+
+    def describe(self) -> str:
+        return f"{self.method}-{Path(self.run).name}"
+
+
+def choose(images, probabilities, config: Config) -> list[int]:
+    """The rows of the test set to explain: those asked for, then mistakes, the most confident first; what the network
+    says of the test set is a function, ``probabilities()``, as it is only needed for mistakes.
+
+    Raises:
+        UsageError: for an index out of range.
+    """
+    count = len(images.test_labels)
+    for index in config.indices:
+        require(0 <= index < count, f"--indices {index}: the test set of {images.name} has the images 0 to {count - 1}")
+    if not config.mistakes:
+        return list(config.indices)
+    confidence, predicted = (each.cpu() for each in probabilities().max(1))
+    wrong = (predicted != images.test_labels).nonzero()[:, 0]
+    return [*config.indices, *wrong[confidence[wrong].argsort(descending=True)][: config.mistakes].tolist()]
+
+
+def main(config: Config) -> dict:
+    """Explain images, evaluate where asked for; returns what results.json holds under "test"."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab1 import cam_evaluation, data, logbook, models
+    from lab1.cam_sheet import Example, contact_sheet, network_input, predict, read_image
+
+    device = prepare(config)
+    source = find_run(config.run, config.runs_folder())
+    model, about = models.load(source / "best.pt", device)
+    kind, dataset = type(model).__name__, about["dataset"]
+    require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")
+    require(
+        dataset == "shapes" or not config.evaluate,
+        f"--evaluate: no boxes are known in {dataset}; use a network that train_cnn.py trained with --dataset shapes",
+    )
+    examples, test = [read_image(path) for path in config.images], {}
+    if config.indices or config.mistakes or config.evaluate:
+        images = data.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+        pixels = images.test_images.permute(0, 2, 3, 1).numpy()
+        inputs = network_input(pixels, about).to(device)
+        for row in choose(images, lambda: predict(model, inputs), config):
+            examples.append(Example(f"test image {row}", pixels[row], images.test_labels[row].item()))
+    figure, said = contact_sheet(examples, model, about, config.method, config.top)
+    if config.evaluate:
+        limit = 16 if config.dry_run else None
+        test = cam_evaluation.evaluate(
+            model, inputs[:limit], images.test_labels[:limit], images.test_boxes[:limit], config.seed
+        )
+        print(cam_evaluation.table(test))
+
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+    settings = config.as_dict()
+    logbook.write_json(settings, folder / "config.json")
+    figure.savefig(folder / "sheet.png")
+    log = logbook.Logbook(folder)
+    log.figure("class activation maps/test", figure, 0)
+    log.close()
+    results = {
+        "script": logbook.script_name(config),
+        "config": settings,
+        "dataset": dataset,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "images": said,
+        "test": test,
+        "environment": logbook.environment(device),
+    }
+    logbook.write_json(results, folder / "results.json")
+    print(f"{folder / 'sheet.png'} shows the maps")
+    return test
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,141 @@
+"""Training ResCNN depth 9 (ResNet-20) on CIFAR-10 with this repository, against the usual loop, in turn.
+
+    python tests/benchmarks/bench_cifar.py               median of 5 rounds of 20 steps at batch 128
+    python tests/benchmarks/bench_cifar.py --rounds 9 --each
+
+The network, the 50,000 images, crop and flip, the batch size and SGD with Nesterov momentum are the same everywhere.
+Ours is all that a user of train_cnn.py gets: its Trainer with accuracy and checks of the loss, in the precision that it
+finds best. The usual loop is torchvision's CIFAR10 with RandomCrop, RandomHorizontalFlip, ToTensor and Normalize for
+each image, a DataLoader (0 and 2 workers), channels first, fp32, and reports nothing. With ``--each``, what ours is
+made of is timed too, one thing after the other. Each round times all of them, in turn and each in a process of its
+own that has warmed up; a ratio is the median over the rounds of that round's ratio.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import statistics
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from lab1 import config, data
+from lab1.cnn_trainer import CNNTrainer
+from lab1.config import REPOSITORY, find_precision
+from lab1.models import ResCNN
+from lab1.train_cnn import Config
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+WARM_UP = 4  # steps before the clock first starts
+
+
+def channels_first(model: ResCNN) -> ResCNN:
+    """The same network as most code has it in memory."""
+    model.to(memory_format=torch.contiguous_format)
+    model.features = model.body  # without the conversion of the images
+    return model
+
+
+def ours(batch_size: int, precision: str, first: bool = False, keep: bool = True):
+    """An endless sequence of steps of the Trainer, as train_cnn.py makes them."""
+    if keep:
+        config.keep_memory()
+    images = data.load_cifar10(REPOSITORY / "data", download=False)
+    mean, std = data.pixel_statistics(images.train_images)
+    batches = data.Batches(
+        images.train_images, images.train_labels, batch_size, mean, std, seed=0, augment=data.crop_and_flip
+    )
+    settings = Config(epochs=1000, batch_size=batch_size, model_dir=Path(tempfile.mkdtemp()), precision=precision)
+    trainer = CNNTrainer(channels_first(ResCNN(9)) if first else ResCNN(9), settings, data.about(images, batches))
+    trainer.steps_per_epoch = len(batches)
+    trainer.open()
+    for number in range(settings.epochs):
+        for batch in batches.epoch(number):
+            trainer.averages.add(trainer.train_step(batch), trainer.weight(batch))
+            trainer.averages.read()
+            yield
+
+
+def usual(batch_size: int, workers: int):
+    """An endless sequence of steps of the plain loop."""
+    augmented = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+    transform = transforms.Compose([*augmented, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    loader = DataLoader(
+        CIFAR10(REPOSITORY / "data", transform=transform), batch_size, shuffle=True, num_workers=workers
+    )
+    model, loss_function = channels_first(ResCNN(9)), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    while True:
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss_function(model(images), labels).backward()
+            optimizer.step()
+            yield
+
+
+def work(connection, make, arguments) -> None:
+    """The process of one way: makes as many steps as it is asked for and answers how many seconds they took."""
+    steps = make(*arguments)
+    for _ in islice(steps, WARM_UP):
+        pass
+    connection.send(None)
+    with contextlib.suppress(EOFError):
+        while True:
+            count = connection.recv()
+            began = time.perf_counter()
+            for _ in islice(steps, count):
+                pass
+            connection.send(time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each way in a round")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--each", action="store_true", help="time what ours is made of, too")
+    flags = parser.parse_args()
+    size, best = flags.batch_size, find_precision("auto", torch.device("cpu"))
+    ways = {"ours": (ours, (size, best))}
+    if flags.each:
+        ways["ours without keep_memory"] = ours, (size, best, False, False)
+        ways["... and in fp32"] = ours, (size, "fp32", False, False)
+        ways["... and channels first"] = ours, (size, "fp32", True, False)
+    ways |= {f"DataLoader, {workers} workers": (usual, (size, workers)) for workers in (0, 2)}
+    spawn = multiprocessing.get_context("spawn")
+    processes = {}
+    for name, (make, arguments) in ways.items():
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=work, args=(there, make, arguments))
+        process.start()
+        there.close()
+        here.recv()
+        processes[name] = process, here
+    seconds = {name: [] for name in ways}
+    for _ in range(flags.rounds):
+        for name, (_, connection) in processes.items():
+            connection.send(flags.steps)
+            seconds[name].append(connection.recv())
+    for process, connection in processes.values():
+        connection.close()
+        process.join()
+    protocol = f"median of {flags.rounds} rounds of {flags.steps} steps"
+    print(f"ResCNN depth 9, batch {size}, {torch.get_num_threads()} threads, ours in {best}, {protocol}")
+    print(f"{'':28s}{'images/s':>10s}{'min':>8s}{'max':>8s}{'s/epoch':>9s}{'ours is faster by':>20s}")
+    for name, times in seconds.items():
+        speeds = [size * flags.steps / each for each in times]
+        ratio = statistics.median(other / own for other, own in zip(times, seconds["ours"], strict=True))
+        speed = statistics.median(speeds)
+        row = f"{speed:10.0f}{min(speeds):8.0f}{max(speeds):8.0f}{50_000 / speed:9.1f}{ratio:19.2f}x"
+        print(f"{name:28s}{row}")
+
+
+if __name__ == "__main__":
+    main()
