@@ -15,7 +15,8 @@ import tyro
 from lab1.config import UsageError, launch, require
 
 LAB = Path(__file__).resolve().parent
-COLORS = {"train": "#7f7f7f", "validation": "#1f77b4", "plain": "#d62728", "residual": "#1f77b4"}
+COLORS = {"train": "#7f7f7f", "validation": "#1f77b4"}
+NETWORK_COLORS = {"plain": "#d62728", "residual": "#1f77b4"}
 
 
 @dataclasses.dataclass
@@ -98,13 +99,21 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
             if "test" in run:
                 found[run["depth"]].append(100 * run["test"]["accuracy"])
             else:
-                axes.plot(run["depth"], 0, "x", color=COLORS[network], ms=8, mew=2, clip_on=False)
+                axes.plot(run["depth"], 0, "x", color=NETWORK_COLORS[network], ms=8, mew=2, clip_on=False)
         depths = sorted(found)
         mean, low, high = zip(*(mean_interval(found[depth]) for depth in depths), strict=True)
-        axes.plot(depths, mean, color=COLORS[network], lw=1.8, label=network)
-        axes.vlines(depths, low, high, color=COLORS[network], alpha=0.3, lw=6)
+        axes.plot(depths, mean, color=NETWORK_COLORS[network], lw=1.8, label=network)
+        axes.vlines(depths, low, high, color=NETWORK_COLORS[network], alpha=0.3, lw=6)
         for depth in depths:
-            axes.plot([depth] * len(found[depth]), found[depth], "o", color=COLORS[network], ms=4, mec="white", mew=0.5)
+            axes.plot(
+                [depth] * len(found[depth]),
+                found[depth],
+                "o",
+                color=NETWORK_COLORS[network],
+                ms=4,
+                mec="white",
+                mew=0.5,
+            )
     depths = sorted({run["depth"] for run in sweep["runs"]})
     axes.set_xscale("log" if depths[-1] > 30 else "linear")
     axes.set_xticks(depths, depths)
@@ -133,11 +142,11 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
 
     def draw(panel, x, columns, interval, network, **style):
         mean, low, high = zip(*map(interval, columns), strict=True)
-        panel.fill_between(x, low, high, color=COLORS[network], alpha=0.15, lw=0)
-        panel.plot(x, mean, color=COLORS[network], lw=1.5, **style)
+        panel.fill_between(x, low, high, color=NETWORK_COLORS[network], alpha=0.15, lw=0)
+        panel.plot(x, mean, color=NETWORK_COLORS[network], lw=1.5, **style)
 
     for column, depth in enumerate(depths):
-        for network in ("plain", "residual"):
+        for network in NETWORK_COLORS:
             same = [run for run in comparison["runs"] if (run["depth"], run["network"]) == (depth, network)]
             for row, moment in enumerate(("start", "end")):
                 measured = [run[moment] for run in same if moment in run]
@@ -151,7 +160,7 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
                 draw(axes[2, column], distance, common, mean_interval, network, **style)
         axes[0, column].set(title=f"depth {depth}", yscale="log")
         axes[1, column].set(xlabel="layer, first convolution to last dense layer", yscale="log")
-        axes[2, column].set(xlabel="distance, as a share of that between the images")
+        axes[2, column].set(xlabel="distance, as a share of that between the images", ylim=(-0.25, 1.05))
         axes[2, column].axhline(0, color="black", lw=0.6)
     steps, seeds = comparison["config"]["iterations"], len({run["seed"] for run in comparison["runs"]})
     axes[0, 0].set_ylabel("gradient norm, iteration 1")

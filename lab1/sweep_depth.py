@@ -111,7 +111,7 @@ def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: i
         script, own = train_cnn, {"depth": depth, "norm": config.norm, "width": config.width}
     else:
         script, own = train_mlp, {"hidden": (config.width,) * (depth + 1), "dropout": 0.0}
-    shared = {field.name for field in dataclasses.fields(script.Config)} - {"name", "resume", "model_dir", "hidden"}
+    shared = {field.name for field in dataclasses.fields(script.Config)}
     values = {field: getattr(config, field) for field in shared if hasattr(config, field)}
     name = f"{'residual' if residual else 'plain'}-depth{depth}-seed{seed}"
     resume = str(folder / name) if (folder / name).exists() else None
