@@ -218,10 +218,13 @@ def _saved_arguments(config_class, folder):
     path = folder / "config.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        unknown = sorted(set(saved) - {field.name for field in dataclasses.fields(config_class)})
+        defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+        unknown = sorted(set(saved) - set(defaults))
         require(not unknown, f"{path} is of another script: {config_class.__module__} has no {', '.join(unknown)}")
         arguments = []
         for name, value in saved.items():
+            if value == defaults[name]:
+                continue
             name = name.replace("_", "-")
             if isinstance(value, bool):
                 arguments.append(f"--{name}" if value else f"--no-{name}")

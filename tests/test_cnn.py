@@ -558,7 +558,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
 
     def stop_in_the_second_epoch(batch):
         if stopped.step == 7:
-            stopped.told_to_stop = signal.SIGTERM
+            signal.raise_signal(signal.SIGTERM)
         return step(batch)
 
     stopped.train_step = stop_in_the_second_epoch
