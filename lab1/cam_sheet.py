@@ -70,7 +70,7 @@ def contact_sheet(
     """
     classes, top = about["classes"], min(top, len(about["classes"]))
     device = next(model.parameters()).device
-    figure = Figure(figsize=(1.75 * (top + 1), 1.95 * len(examples)), layout="constrained", dpi=80)
+    figure = Figure(figsize=(1.75 * (top + 1), 1.95 * len(examples)), layout="constrained", dpi=72)
     axes = figure.subplots(len(examples), top + 1, squeeze=False)
     said = []
     for example, row in zip(examples, axes, strict=True):

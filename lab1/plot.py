@@ -6,6 +6,7 @@ python lab1/plot.py --runs lab1/model     figures of your own runs
 
 import dataclasses
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import tyro
 from lab1.config import UsageError, launch, require
 
 LAB = Path(__file__).resolve().parent
+PICTURES = ("detections.png", "sheet.png")  # what runs that trained nothing, or more than a classifier, drew themselves
 COLORS = {"train": "#7f7f7f", "validation": "#1f77b4"}
 NETWORK_COLORS = {"plain": "#d62728", "residual": "#1f77b4"}
 
@@ -186,10 +188,13 @@ def main(config: Config) -> None:
 
     matplotlib.use("Agg")
     config.figures.mkdir(parents=True, exist_ok=True)
-    for name, runs in by_experiment(read_runs(config.runs)).items():
+    runs = [run for run in read_runs(config.runs) if "history" in run or run["script"] in FIGURES]
+    for name, seeds in by_experiment(runs).items():
         path = config.figures / f"{name}.png"
-        FIGURES.get(runs[0]["script"], learning_curves)(name, runs).savefig(path, dpi=110)
+        FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds).savefig(path, dpi=110)
         print(path)
+    for picture in sorted(path for path in config.runs.rglob("*.png") if path.name in PICTURES):
+        print(shutil.copyfile(picture, config.figures / f"{picture.parent.name}-{picture.name}"))
 
 
 if __name__ == "__main__":
