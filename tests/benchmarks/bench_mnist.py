@@ -44,6 +44,7 @@ def ours(batch_size: int, precision: str = "fp32"):
     batches = data.Batches(images.train_images, images.train_labels, batch_size, mean, std, seed=0)
     folder = tempfile.mkdtemp()
     config = Config(epochs=1000, batch_size=batch_size, patience=0, model_dir=Path(folder), precision=precision)
+    config.use("mnist")
     trainer = Trainer(MLP(SIZES), config, data.about(images, batches))
     trainer.steps_per_epoch = len(batches)
     trainer.open()
