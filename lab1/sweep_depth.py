@@ -2,6 +2,7 @@
 
     python lab1/sweep_depth.py                           CNN and ResCNN of depth 1 to 25 on CIFAR-10, three seeds
     python lab1/sweep_depth.py --family mlp              plain and residual MLPs of depth 2 to 100 on MNIST
+    python lab1/sweep_depth.py --family mlp --init he    the same from the initial weights of He et al. (2015)
     python lab1/sweep_depth.py --train-images 10000      a part of the images, to fit a laptop
     python lab1/sweep_depth.py --resume depth-mlp        go on: what is done is skipped, the rest continues exactly
     tensorboard --logdir lab1/model/depth-mlp
