@@ -19,8 +19,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from lab1.config import RunConfig, launch, prepare, require
 from lab1.train_mlp import Real
 
@@ -37,7 +35,8 @@ class Config(RunConfig):
     """Numbers of two-convolution blocks to compare at."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of initial weights, split and batches."""
-    seed: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 0
+    seed: int = 0
+    """Stays 0: here it is --seeds that counts."""
     norm: Literal["batch", "none"] = "batch"
     """What follows each convolution: batch normalisation, or nothing."""
     width: int = 16
@@ -62,6 +61,7 @@ class Config(RunConfig):
     def check(self) -> None:
         super().check()
         require(len(self.depths) > 0, "--depths: at least one is needed, such as --depths 5 20")
+        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
         require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
         require(self.iterations >= 1, f"--iterations {self.iterations}: at least 1 is needed")
         for depth, seed in itertools.product(self.depths, self.seeds):

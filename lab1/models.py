@@ -23,8 +23,8 @@ class MLP(nn.Module):
     ``h <- ReLU(h + W2 ReLU(W1 h + b1) + b2)`` (He et al. 2016, eq. 1), and nothing else changes: the plain network of
     the same sizes has the same parameters, and from the same seed the same initial weights.
 
-    PyTorch's initial weights (variance 1 / (3 fan-in)) let each plain layer shrink the signal's second moment to about
-    a sixth, so that inputs can no longer be told apart after ten layers, while each residual block lets it grow by
+    PyTorch's initial weights (variance 1 / (3 fan-in)) let each plain layer shrink the signal's variance over inputs to
+    about a sixth, so that they can hardly be told apart after ten layers, while each residual block lets it grow by
     about a twentieth: five times the size at depth 100. With ``init="he"`` (variance 2 / fan-in, biases 0) plain layers
     keep it, as He et al. (2015) derive, and residual blocks double it, 10 ** 9 times the size at depth 100.
 

@@ -2,6 +2,7 @@
 
     python lab1/sweep_depth.py                           CNN and ResCNN of depth 1 to 25 on CIFAR-10, three seeds
     python lab1/sweep_depth.py --family mlp              plain and residual MLPs of depth 2 to 100 on MNIST
+    python lab1/sweep_depth.py --family mlp --init he    the same from the initial weights of He et al. (2015)
     python lab1/sweep_depth.py --train-images 10000      a part of the images, to fit a laptop
     python lab1/sweep_depth.py --resume depth-mlp        go on: what is done is skipped, the rest continues exactly
     tensorboard --logdir lab1/model/depth-mlp
@@ -16,8 +17,6 @@ import itertools
 import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-import tyro
 
 from lab1.config import RunFailed, TrainConfig, find_precision, flag, launch, prepare, require
 from lab1.train_mlp import Real, Whole
@@ -45,7 +44,8 @@ class Config(TrainConfig):
     """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds; each trains all networks, on its own split."""
-    seed: tyro.conf.Suppress[tyro.conf.Fixed[int]] = 0
+    seed: int = 0
+    """Stays 0: here it is --seeds that counts."""
     norm: Annotated[Literal["batch", "none"] | None, flag("{batch,none}")] = None
     """What follows each convolution (default: batch); an MLP has none."""
     init: Literal["default", "he"] = "default"
@@ -80,6 +80,7 @@ class Config(TrainConfig):
 
     def check(self) -> None:
         super().check()
+        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
         require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
         for flag_name in ("depths", "seeds"):
             values = getattr(self, flag_name)

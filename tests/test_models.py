@@ -249,3 +249,25 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_its_name(tmp_path, content):
 def test_a_path_where_there_is_no_file_is_refused_by_its_name(tmp_path):
     for path in (tmp_path, tmp_path / "best.pt", tmp_path / "no" / "best.pt"):
         assert str(path) in refusal(models.load, path)
+
+
+@pytest.mark.parametrize(
+    ("init", "residual", "low", "high"),
+    [("default", False, 0, 1e-4), ("default", True, 0.5, 12), ("he", False, 1e-3, 2), ("he", True, 1e7, 1e11)],
+)
+def test_what_tells_inputs_apart_at_the_start_of_a_deep_mlp_is_as_its_docstring_says(init, residual, low, high):
+    def spread(depth):
+        torch.manual_seed(0)
+        model = MLP((20, *[64] * (depth + 1), 3), residual=residual, init=init)
+        return model.features(inputs).std(0).mean().item()
+
+    inputs = torch.randn(100, 20, generator=torch.Generator().manual_seed(1))
+    assert low < spread(100) / spread(2) < high
+
+
+def test_he_initial_weights():
+    torch.manual_seed(0)
+    model = MLP((400, 300, 10), init="he")
+    assert model.body[0].weight.var().item() == pytest.approx(2 / 400, rel=0.02)
+    assert not model.body[0].bias.any()
+    assert "init 'xavier': use default or he" in refusal(MLP, (4, 3), init="xavier")

@@ -205,7 +205,7 @@ def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
         (["--norm", "group"], "invalid choice 'group'"),
         (["--seeds"], "--seeds: at least one is needed"),
         (["--seeds", "-3"], "--seed -3"),
-        (["--seed", "3"], "--seed"),
+        (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--train-images", "0"], "--train-images 0: at least 1 is needed"),
         (["--width", "0"], "--width 0"),
         (["--resume", "nowhere"], "no run 'nowhere'"),
