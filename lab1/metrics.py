@@ -54,8 +54,10 @@ class Averages:
     def totals(self) -> tuple[dict[str, float], float]:
         """The weighted sums so far and the weight, over all processes."""
         self.read()
-        weight, *sums = distributed.total([self.weight, *self.sums.values()])
-        return dict(zip(self.sums, sums, strict=True)), weight
+        # A process whose share of a small set is empty has no sums at all.
+        parts = distributed.from_every_process([self.sums, self.weight])
+        names = dict.fromkeys(name for sums, _ in parts for name in sums)
+        return {name: sum(sums.get(name, 0.0) for sums, _ in parts) for name in names}, sum(part[1] for part in parts)
 
     def means(self) -> dict[str, float]:
         """The means so far, over all processes."""

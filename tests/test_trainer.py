@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lab1 import data
+from lab1 import data, distributed
 from lab1.config import RunFailed, TrainConfig, UsageError
 from lab1.models import MLP
 from lab1.trainer import Averages, Trainer, classification_loss, warmup_cosine
@@ -64,6 +64,14 @@ def test_averages_are_weighted_and_the_same_to_the_bit_however_often_they_are_re
     by_hand = sum(metrics["loss"].item() * weight for metrics, weight in values) / 18
     assert once.means() == often.means()
     assert once.means()["loss"] == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_averages_over_processes_of_which_one_saw_nothing(monkeypatch):
+    averages = Averages()
+    averages.add({"loss": torch.tensor(2.0)}, 3)
+    monkeypatch.setattr(distributed, "from_every_process", lambda own: [[{}, 0.0], own, [{"loss": 4.0}, 1.0]])
+    assert averages.totals() == ({"loss": 10.0}, 4.0)
+    assert averages.means() == {"loss": 2.5}
 
 
 def test_training_equals_plain_pytorch(tmp_path):
