@@ -162,13 +162,14 @@ class TrainConfig(RunConfig):
                 setattr(self, flag, value)
 
 
-def find_run(run: str, runs_folder: Path) -> Path:
-    """The folder of a run given by its path or by its name under ``runs_folder``.
+def find_run(run: str, runs_folder: Path, published: bool = False) -> Path:
+    """The folder of a run given by its path or by its name under ``runs_folder``; with ``published``, for scripts that
+    only read it, under ``runs_folder/published`` too.
 
     Raises:
         UsageError: where there is none; the message lists a few that are there.
     """
-    for folder in (Path(run), runs_folder / run):
+    for folder in (Path(run), runs_folder / run, *([runs_folder / "published" / run] if published else [])):
         with contextlib.suppress(OSError):  # a name that the file system does not take is no run's
             if (folder / "config.json").is_file():
                 return folder

@@ -80,7 +80,7 @@ def detect_with(config: Config, images, device) -> dict:
     from lab1 import logbook, models
     from lab1.detector_trainer import evaluate
 
-    model, about = models.load(find_run(config.run, config.runs_folder()) / "best.pt", device)
+    model, about = models.load(find_run(config.run, config.runs_folder(), published=True) / "best.pt", device)
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
     drawn = draw(images, config)

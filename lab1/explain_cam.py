@@ -13,6 +13,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
+
 from lab1.config import RunConfig, find_run, flag, launch, prepare, require
 
 
@@ -20,8 +22,8 @@ from lab1.config import RunConfig, find_run, flag, launch, prepare, require
 class Config(RunConfig):
     """The flags of this script."""
 
-    run: Annotated[str | None, flag("RUN")] = None
-    """The run of train_cnn.py to explain, a folder or a name under --model-dir."""
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = "rescnn3-16-shapes-seed0"
+    """The run of train_cnn.py to explain, a folder or a name under --model-dir or among the published ones."""
     images: Annotated[tuple[Path, ...], flag("FILE ...")] = ()
     """Image files to explain."""
     indices: Annotated[tuple[int, ...], flag("INT ...")] = ()
@@ -38,7 +40,6 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
-        require(self.run is not None, "--run: name the run to explain; train_cnn.py makes one")
         require(self.resume is None, "--resume: there is nothing to resume here; run it again")
         require(self.top >= 1, f"--top {self.top}: at least 1 class is needed")
         require(self.mistakes is None or self.mistakes >= 0, f"--mistakes {self.mistakes}: 0 or more is needed")
@@ -75,7 +76,7 @@ def main(config: Config) -> dict:
     from lab1.cam_sheet import Example, contact_sheet, network_input, predict, read_image
 
     device = prepare(config)
-    source = find_run(config.run, config.runs_folder())
+    source = find_run(config.run, config.runs_folder(), published=True)
     model, about = models.load(source / "best.pt", device)
     kind, dataset = type(model).__name__, about["dataset"]
     require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")

@@ -168,7 +168,7 @@ def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ([], "--run: name the run to explain"),
+        ([], "no run 'rescnn3-16-shapes-seed0'"),
         (["--run", "nowhere"], "no run 'nowhere'"),
         (["--run", "mlp"], "an MLP has no map to explain"),
         (["--run", "shapes", "--indices", "2000"], "--indices 2000: the test set of shapes has the images 0 to 1999"),

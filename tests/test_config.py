@@ -24,6 +24,7 @@ from lab1.config import (
     TrainConfig,
     UsageError,
     find_device,
+    find_run,
     launch,
     parse,
     prepare,
@@ -368,3 +369,10 @@ def test_main_gets_the_configuration_of_the_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["script", "--seed", "4", "--epochs", "3"])
     launch(lambda config: got.append(config), TrainConfig)
     assert got == [TrainConfig(seed=4, epochs=3)]
+
+
+def test_a_published_run_is_found_by_its_name_where_it_is_only_read(tmp_path):
+    folder = make_run(tmp_path / "published" / "reference")
+    assert find_run("reference", tmp_path, published=True) == folder
+    with pytest.raises(UsageError, match="no run 'reference'"):
+        find_run("reference", tmp_path)
