@@ -23,13 +23,10 @@ def crop_and_flip(images: torch.Tensor, noise: torch.Tensor, pixels: int = 4) ->
     """
     batch, _, height, width = images.shape
     top, left = (noise[:, :2] * (2 * pixels + 1)).long().unbind(1)
-    rows = top[:, None] + torch.arange(height, device=images.device)
-    columns = left[:, None] + torch.arange(width, device=images.device)
-    columns = torch.where(noise[:, 2:3] < 0.5, columns.flip(1), columns)
-    padded = F.pad(images, [pixels] * 4)
-    # One index per image, row and column; the channels come last, which is how convolutions like them in memory.
-    image = torch.arange(batch, device=images.device)
-    return padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # Every crop of every image, [B, C, top, left, H, W]: a view, of which one index copies out the chosen ones.
+    windows = F.pad(images, [pixels] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    crops = windows[torch.arange(batch, device=images.device), :, top, left]
+    return torch.where(noise[:, 2, None, None, None] < 0.5, crops.flip(3), crops)
 
 
 def random_affine(
