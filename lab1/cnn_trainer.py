@@ -14,7 +14,8 @@ class CNNTrainer(Trainer):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """SGD with Nesterov momentum 0.9; weight decay as a term of the loss, on every parameter (He et al. 2016)."""
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        return torch.optim.SGD(self.model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+        settings = {"lr": rate, "momentum": 0.9, "nesterov": True, "weight_decay": decay, "fused": True}
+        return torch.optim.SGD(self.model.parameters(), **settings)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: a rise over the first fifth, then a cosine to zero."""
