@@ -4,7 +4,6 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import errno
 import inspect
@@ -12,7 +11,6 @@ import io
 import json
 import math
 import os
-import platform
 import random
 import sys
 import threading
@@ -292,25 +290,9 @@ def prepare(config: RunConfig):
     random.seed(config.seed)
     numpy.random.seed(config.seed % 2**32)
     torch.manual_seed(config.seed)
-    keep_memory()
     device = find_device(config.device)
     distributed.start(device)
     return device
-
-
-def keep_memory() -> None:
-    """Have this process keep the memory of one step for the next (glibc, so Linux; elsewhere nothing is done).
-
-    By default glibc gives large blocks back to the kernel as they are freed, and every step of a convolutional network
-    gets its pages anew: 3,000 page faults a step of ResCNN depth 9 in bf16, 6,700 in fp32, and none with this.
-    """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # as <malloc.h> numbers them
-    mallopt(mmap_threshold, 32 * 2**20)  # bytes; the most that it takes
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 256 * 2**20)
 
 
 def find_device(name: str):

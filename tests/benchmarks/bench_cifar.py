@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from lab1 import config, data
+from lab1 import data
 from lab1.cnn_trainer import CNNTrainer
 from lab1.config import REPOSITORY, find_precision
 from lab1.models import ResCNN
@@ -43,10 +43,8 @@ def channels_first(model: ResCNN) -> ResCNN:
     return model
 
 
-def ours(batch_size: int, precision: str, first: bool = False, keep: bool = True):
+def ours(batch_size: int, precision: str, first: bool = False):
     """An endless sequence of steps of the Trainer, as train_cnn.py makes them."""
-    if keep:
-        config.keep_memory()
     images = data.load_cifar10(REPOSITORY / "data", download=False)
     mean, std = data.pixel_statistics(images.train_images)
     batches = data.Batches(
@@ -105,9 +103,8 @@ def main() -> None:
     size, best = flags.batch_size, find_precision("auto", torch.device("cpu"))
     ways = {"ours": (ours, (size, best))}
     if flags.each:
-        ways["ours without keep_memory"] = ours, (size, best, False, False)
-        ways["... and in fp32"] = ours, (size, "fp32", False, False)
-        ways["... and channels first"] = ours, (size, "fp32", True, False)
+        ways["ours in fp32"] = ours, (size, "fp32")
+        ways["... and channels first"] = ours, (size, "fp32", True)
     ways |= {f"DataLoader, {workers} workers": (usual, (size, workers)) for workers in (0, 2)}
     spawn = multiprocessing.get_context("spawn")
     processes = {}
