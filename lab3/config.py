@@ -126,6 +126,10 @@ class RLConfig(RunConfig):
     algorithm: ClassVar[str]  # the part of SETTINGS that fills in what no flag gives
     epochs: ClassVar[int] = 1  # the shared Trainer counts epochs; here the whole run is one
 
+    seed: int = 0
+    """Seed of everything random: initial weights, environments, actions, order of minibatches."""
+    dry_run: bool = False
+    """See that everything works: a few hundred steps, evaluations of 2 episodes."""
     env: str = "CartPole-v1"
     """The environment's id in gymnasium, or NavigationGoal-v0."""
     num_envs: Whole = None
