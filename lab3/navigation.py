@@ -23,7 +23,7 @@ RAYS, RANGE = 16, 5.0  # number of distance sensors, and metres beyond which the
 NEAREST_START = 3.0  # metres between start and goal, at least
 END_REWARD = 100.0  # at the goal; minus this at an obstacle or when time is up
 SHAPING_SCALE = 10.0  # the potential at the goal; what all shaping of an episode can add up to is small beside 100
-PIXELS_PER_METRE = 40
+PIXELS_PER_METRE = 32
 
 # Unit vectors by heading, and of every ray by heading [HEADINGS, RAYS, 2]; ray 0 looks ahead, the others follow
 # counterclockwise. The walls, moved inwards by the agent's radius, that each ray looks towards, one for each axis.
@@ -174,7 +174,7 @@ class NavigationGoal(gymnasium.Env):
         return self.observation(), reward, over, False, {"outcome": outcome} if over else {}
 
     def render(self) -> np.ndarray | None:
-        """The room from above, as RGB ``[400, 400, 3]`` or in a window: obstacles grey, the goal green, agent blue."""
+        """The room from above, as RGB ``[320, 320, 3]`` or in a window: obstacles grey, the goal green, agent blue."""
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without a render_mode, such as "rgb_array"')
             return None
@@ -198,7 +198,7 @@ class NavigationGoal(gymnasium.Env):
             disc((x, y), radius, (120, 120, 120))
         for ray, clearance in zip(_RAYS[self.heading], self.clearance, strict=True):
             end = self.position + clearance * ray
-            cv2.line(image, pixel(self.position), pixel(end), (205, 215, 235), 1, cv2.LINE_AA)
+            cv2.line(image, pixel(self.position), pixel(end), (205, 215, 235))
         disc(self.goal, GOAL_RADIUS, (44, 160, 44))
         disc(self.position, AGENT_RADIUS, (31, 119, 180))
         nose = self.position + 2 * AGENT_RADIUS * _DIRECTIONS[self.heading]

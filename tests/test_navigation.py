@@ -273,16 +273,16 @@ def test_potential_based_shaping_leaves_the_ranking_of_policies_and_naive_shapin
 def test_the_picture():
     env = placed((2.5, 5), 0, (5, 7.5), [(7.5, 2.5, 1)], render_mode="rgb_array")
     picture = env.render()
-    assert picture.shape == (400, 400, 3)
+    assert picture.shape == (320, 320, 3)
     assert picture.dtype == np.uint8
-    # 40 pixels a metre, y upwards.
-    assert picture[200, 96].tolist() == [31, 119, 180]
-    assert picture[100, 200].tolist() == [44, 160, 44]
-    assert picture[300, 300].tolist() == [120, 120, 120]
-    assert picture[200, 90].tolist() != [31, 119, 180]
-    env.place((2.3, 5), 0, (5, 7.5))
-    assert env.render()[200, 90].tolist() == [31, 119, 180]
-    assert env.render()[300, 300].tolist() == [255, 255, 255]
+    # 32 pixels a metre, y upwards.
+    assert picture[160, 78].tolist() == [31, 119, 180]
+    assert picture[80, 160].tolist() == [44, 160, 44]
+    assert picture[240, 240].tolist() == [120, 120, 120]
+    assert picture[160, 70].tolist() != [31, 119, 180]
+    env.place((2.2, 5), 0, (5, 7.5))
+    assert env.render()[160, 70].tolist() == [31, 119, 180]
+    assert env.render()[240, 240].tolist() == [255, 255, 255]
 
 
 def test_a_window_shows_the_picture(monkeypatch):
