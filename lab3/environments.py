@@ -46,8 +46,8 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         importlib.import_module("lab3.navigation")  # registers NavigationGoal-v0
     try:
         limit = gymnasium.spec(env_id).max_episode_steps or MAX_EPISODE_STEPS
-        keywords = KEYWORDS.get(env_id, {}) | {"max_episode_steps": limit, "render_mode": render_mode}
-        env = gymnasium.make(env_id, disable_env_checker=True, **keywords)
+        keywords = KEYWORDS.get(env_id, {}) | ({} if render_mode is None else {"render_mode": render_mode})
+        env = gymnasium.make(env_id, limit, disable_env_checker=True, **keywords)
     except gymnasium.error.DependencyNotInstalled as error:
         box2d = 'pip install "gymnasium[box2d]"' if "box2d" in str(error).lower() else str(error).splitlines()[0]
         raise UsageError(f"--env {env_id}: something that it needs is not installed: {box2d}") from None

@@ -58,7 +58,7 @@ def generalized_advantages(
     follows a truncated one is worth V(s'), and no advantage flows from one episode into another.
     """
     deltas = rewards + gamma * next_values * ~terminated - values
-    decay = gamma * lam * ~(terminated | truncated)
+    decay = gamma * lam * (~(terminated | truncated)).to(deltas.dtype)
     advantages = torch.empty_like(deltas)
     following = torch.zeros_like(deltas[0])
     for delta, factor, advantage in zip(*(reversed(x.unbind()) for x in (deltas, decay, advantages)), strict=True):
