@@ -7,7 +7,7 @@ import numpy as np
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """The mean over the first axis, a row a run, without the lowest and the highest quarter, rounded down to whole runs:
+    """The mean over the first axis, a row a run, without the lowest and highest quarter, rounded down to whole runs:
     of the middle 3 of 5 runs, of all 3 of 3. ``[S, ...] -> [...]``"""
     cut = len(values) // 4
     return np.sort(values, axis=0)[cut : len(values) - cut].mean(0)
