@@ -5,13 +5,13 @@ Nothing here imports torch at the top: ``--help`` answers at once.
 
 import dataclasses
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from lab1.config import RunConfig, flag, prepare, require
 
 Whole = Annotated[int | None, flag("INT")]
 Real = Annotated[float | None, flag("FLOAT")]
-Choice = Annotated[bool | None, flag("{True,False}")]
+Anneal = Annotated[Literal["linear", "none"] | None, flag("{linear,none}")]
 
 # The table: for each algorithm "any" environment's values, and what an environment has of its own. A flag that is given
 # takes precedence. Chosen on validation episodes.
@@ -21,8 +21,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "episodes": 1000,
             "num_envs": 1,
             "learning_rate": 1e-3,
-            "anneal": False,
-            "native": False,
+            "anneal": "none",
+            "vectorization": "sync",
             "gamma": 0.99,
             "hidden": (128, 128),
             "entropy": 0.0,
@@ -34,8 +34,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "steps": 200_000,
             "num_envs": 1,
             "learning_rate": 5e-4,
-            "anneal": True,
-            "native": False,
+            "anneal": "linear",
+            "vectorization": "sync",
             "gamma": 0.99,
             "hidden": (128, 128),
             "batch_size": 128,
@@ -85,12 +85,12 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 256,
             "update_epochs": 6,
             "learning_rate": 1e-3,
-            "anneal": True,
-            "native": False,
+            "anneal": "linear",
+            "vectorization": "sync",
             "gamma": 0.99,
             "gae_lambda": 0.95,
             "clip": 0.2,
-            "anneal_clip": False,
+            "anneal_clip": "none",
             "entropy": 0.0,
             "hidden": (64, 64),
         },
@@ -98,10 +98,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "steps": 50_000,
             "rollout": 64,
             "learning_rate": 2e-3,
-            "anneal_clip": True,
+            "anneal_clip": "linear",
             "gamma": 0.98,
             "gae_lambda": 0.9,
-            "native": True,
+            "vectorization": "native",
         },
         "Acrobot-v1": {"steps": 200_000, "rollout": 256},
         "LunarLander-v3": {"steps": 1_000_000, "rollout": 256, "gamma": 0.995},
@@ -140,10 +140,11 @@ class RLConfig(RunConfig):
     """Discount factor (default: see SETTINGS in lab3/config.py)."""
     hidden: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Widths of the hidden layers (default: see SETTINGS in lab3/config.py)."""
-    anneal: Choice = None
-    """Lower the learning rate linearly to zero over the run (default: see SETTINGS in lab3/config.py)."""
-    native: Choice = None
-    """Take the environment's own vector implementation in NumPy where it has one (default: see SETTINGS)."""
+    anneal: Anneal = None
+    """Lower the learning rate linearly to zero over the run, or keep it (default: see SETTINGS in lab3/config.py)."""
+    vectorization: Annotated[Literal["sync", "native"] | None, flag("{sync,native}")] = None
+    """How copies are stepped: one after the other, or by the environment's own vector implementation in NumPy where it
+    has one, several times as fast (default: see SETTINGS in lab3/config.py)."""
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
     evaluations: int = 20

@@ -86,11 +86,14 @@ def make(env_id: str, num_envs: int, seed: int, purpose: str = "train", native: 
     if native:
         make_single(env_id).close()  # complains of what cannot be
         spec = gymnasium.spec(env_id)
-        require(spec.vector_entry_point is not None, f"--native: {env_id} has no vector implementation of its own")
+        require(
+            spec.vector_entry_point is not None,
+            f"--vectorization native: {env_id} has no vector implementation of its own",
+        )
         envs = gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point")
         require(
             envs.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP,
-            f"--native: {env_id} does not reset itself in the step after an episode's end",
+            f"--vectorization native: {env_id} does not reset itself in the step after an episode's end",
         )
         envs.reset(seed=int(seeds[0]))
     else:

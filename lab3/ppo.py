@@ -116,8 +116,8 @@ class PPOTrainer(RLTrainer):
 
     def clip(self) -> float:
         """The clipping range; it shrinks to zero over the run with ``anneal_clip``."""
-        return self.config.clip * (self.remaining if self.config.anneal_clip else 1)
+        return self.config.clip * (self.remaining if self.config.anneal_clip == "linear" else 1)
 
     def learning_rate(self, step: int) -> float:
         """Constant, or falling linearly; the same for all updates from one rollout."""
-        return self.config.learning_rate * (self.remaining if self.config.anneal else 1)
+        return self.config.learning_rate * (self.remaining if self.config.anneal == "linear" else 1)

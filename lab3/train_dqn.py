@@ -77,7 +77,7 @@ def set_up(config: Config):
     from lab3.models import QNetwork
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.native)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     environments.require_discrete(envs, config.env, "DQN")
     model = QNetwork(**environments.sizes(envs), hidden=config.hidden, dueling=config.dueling)
     return DQNTrainer(model, config, envs)

@@ -14,7 +14,7 @@ import dataclasses
 from typing import Literal
 
 from lab1.config import launch, require
-from lab3.config import Choice, Real, RLConfig, Whole, prepare_torch
+from lab3.config import Anneal, Real, RLConfig, Whole, prepare_torch
 
 
 @dataclasses.dataclass
@@ -35,8 +35,8 @@ class Config(RLConfig):
     """Lambda of generalised advantage estimation (default: see SETTINGS)."""
     clip: Real = None
     """How far the ratio of new to old probability may move from 1 before it no longer pays (default: see SETTINGS)."""
-    anneal_clip: Choice = None
-    """Lower the clipping range linearly to zero over the run (default: see SETTINGS)."""
+    anneal_clip: Anneal = None
+    """Lower the clipping range linearly to zero over the run, or keep it (default: see SETTINGS)."""
     entropy: Real = None
     """Weight of the entropy bonus (default: see SETTINGS)."""
     value_weight: float = 0.5
@@ -73,7 +73,7 @@ def set_up(config: Config):
     from lab3.ppo import PPOTrainer
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.native)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     model = ActorCritic(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)
     return PPOTrainer(model, config, envs)
 

@@ -55,7 +55,7 @@ def set_up(config: Config):
     from lab3.reinforce import ReinforceTrainer
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.native)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     environments.require_discrete(envs, config.env, "REINFORCE")
     network = ActorCritic if config.baseline == "value" else Policy
     model = network(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)

@@ -69,8 +69,9 @@ def generalized_advantages(
 def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:
     """G_t = r_t + gamma G_{t+1}, of rewards ``[T]`` or ``[T, N]`` that are 0 after an episode's end."""
     returns = rewards.clone()
-    for step in reversed(range(len(rewards) - 1)):
-        returns[step] += gamma * returns[step + 1]
+    steps = returns.unbind()
+    for now, following in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
+        now.add_(following, alpha=gamma)
     return returns
 
 
@@ -171,7 +172,8 @@ class RLTrainer(Trainer):
 
     def learning_rate(self, step: int) -> float:
         """Constant, or falling linearly with the share of the run that is done."""
-        return self.config.learning_rate * (max(0.0, 1 - self.progress()) if self.config.anneal else 1)
+        falling = self.config.anneal == "linear"
+        return self.config.learning_rate * (max(0.0, 1 - self.progress()) if falling else 1)
 
     def weight(self, batch: Any) -> int:
         return 1
@@ -282,7 +284,8 @@ class RLTrainer(Trainer):
 
     def make_envs(self, purpose: str, count: int) -> VectorEnv:
         """Environments to evaluate in: the same starts every time for one purpose, others for another."""
-        return environments.make(self.config.env, count, self.config.seed, purpose, self.config.native)
+        native = self.config.vectorization == "native"
+        return environments.make(self.config.env, count, self.config.seed, purpose, native)
 
     def evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Greedy returns of one episode in each environment: mean, standard deviation, mean length. The environments

@@ -229,7 +229,7 @@ def test_dqn_counts_updates_and_targets_on_the_environments_steps(tmp_path, monk
 
 
 def test_epsilon_and_the_learning_rate_follow_the_environments_steps(tmp_path):
-    trainer = dqn(tmp_path, steps=1000, exploration=0.5, final_epsilon=0.1, learning_rate=0.01, anneal=True)
+    trainer = dqn(tmp_path, steps=1000, exploration=0.5, final_epsilon=0.1, learning_rate=0.01, anneal="linear")
     expected = {0: (1.0, 0.01), 250: (0.55, 0.0075), 500: (0.1, 0.005), 900: (0.1, 0.001), 1000: (0.1, 0.0)}
     for trainer.env_steps, (epsilon, rate) in expected.items():
         trainer.step = 7  # the optimiser's steps do not matter
@@ -238,7 +238,9 @@ def test_epsilon_and_the_learning_rate_follow_the_environments_steps(tmp_path):
 
 
 def test_ppos_learning_rate_and_clip_fall_to_the_last_rollout_not_past_it(tmp_path):
-    trainer = ppo(tmp_path, env="Pendulum-v1", steps=128, learning_rate=0.01, clip=0.2, anneal=True, anneal_clip=True)
+    trainer = ppo(
+        tmp_path, env="Pendulum-v1", steps=128, learning_rate=0.01, clip=0.2, anneal="linear", anneal_clip="linear"
+    )
     seen = []
     step = trainer.train_step
     trainer.train_step = lambda batch: (seen.append((trainer.learning_rate(0), trainer.clip())), step(batch))[1]

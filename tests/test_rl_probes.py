@@ -100,12 +100,15 @@ def learned(algorithm, env, folder):
     shared = {"env": f"{env}-v0", "model_dir": folder, "gamma": GAMMA, "evaluations": 1, "evaluation_episodes": 2}
     if algorithm == "ppo":
         flags = {"steps": 4096, "num_envs": 8, "rollout": 16, "batch_size": 64, "update_epochs": 4, "hidden": (32,)}
-        script, flags = train_ppo, flags | {"learning_rate": 0.01, "anneal": True}
+        script, flags = train_ppo, flags | {"learning_rate": 0.01, "anneal": "linear"}
     elif algorithm == "dqn":
         flags = {"steps": 1500, "learning_starts": 100, "train_every": 2, "gradient_steps": 2, "target_every": 20}
-        script, flags = train_dqn, flags | {"learning_rate": 0.005, "anneal": True, "hidden": (32,), "batch_size": 32}
+        script, flags = (
+            train_dqn,
+            flags | {"learning_rate": 0.005, "anneal": "linear", "hidden": (32,), "batch_size": 32},
+        )
     else:
-        flags = {"episodes": 3200, "num_envs": 8, "learning_rate": 0.01, "anneal": True, "hidden": (32,)}
+        flags = {"episodes": 3200, "num_envs": 8, "learning_rate": 0.01, "anneal": "linear", "hidden": (32,)}
         script = train_reinforce
     trainer = script.set_up(script.Config(**shared | flags))
     trainer.train()
