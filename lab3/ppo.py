@@ -18,11 +18,12 @@ class PPOTrainer(RLTrainer):
     def __init__(self, model: ActorCritic, config, envs: VectorEnv):
         """``config``: see ``lab3/train_ppo.py``."""
         super().__init__(model, config, envs)
+        self.rollouts = 0  # done
         self.remaining = 1.0  # share of the run that was left when this rollout began
         self.buffer: RolloutBuffer | None = None
 
     def train(self) -> list[dict[str, Any]]:
-        """Train for ``config.steps`` steps of the environment; returns the evaluations.
+        """Train for as many rollouts as fit into ``config.steps``; returns the evaluations.
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, once the update is finished and the run saved.
@@ -39,6 +40,7 @@ class PPOTrainer(RLTrainer):
                     self.averages.add(metrics, 1)
                     if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:
                         break  # the policy has moved far enough from the one that collected the rollout
+                self.rollouts += 1
                 self.look(bar)
         return self.history
 
@@ -113,6 +115,21 @@ class PPOTrainer(RLTrainer):
                 "clip_fraction": ((ratios - 1).abs() > self.clip()).float().mean(),
             }
         return loss, {name: value.detach() for name, value in metrics.items()}
+
+    def done(self) -> int:
+        """The rows of all rollouts so far, the few in which an environment only reset among them."""
+        return self.rollouts * self.config.rollout * self.envs.num_envs
+
+    def total(self) -> int:
+        rows = self.config.rollout * self.envs.num_envs
+        return max(1, self.config.steps // rows) * rows
+
+    def more_state(self) -> dict[str, Any]:
+        return super().more_state() | {"rollouts": self.rollouts}
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        super().restore_more(content)
+        self.rollouts = content["rollouts"]
 
     def clip(self) -> float:
         """The clipping range; it shrinks to zero over the run with ``anneal_clip``."""

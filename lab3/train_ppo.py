@@ -24,7 +24,7 @@ class Config(RLConfig):
     algorithm = "ppo"
 
     steps: Whole = None
-    """Steps of the environment, over all copies (default: see SETTINGS in lab3/config.py)."""
+    """Steps of the environment, over all copies, at most: whole rollouts (default: see SETTINGS in lab3/config.py)."""
     rollout: Whole = None
     """Steps that every copy is played between updates (default: see SETTINGS)."""
     batch_size: Whole = None
