@@ -19,15 +19,15 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "reinforce": {
         "any": {
             "episodes": 1000,
-            "num_envs": 1,
-            "learning_rate": 1e-3,
-            "anneal": "none",
+            "num_envs": 8,
+            "learning_rate": 8e-3,
+            "anneal": "linear",
             "vectorization": "sync",
             "gamma": 0.99,
             "hidden": (128, 128),
             "entropy": 0.0,
         },
-        "CartPole-v1": {},
+        "CartPole-v1": {"vectorization": "native"},
     },
     "dqn": {
         "any": {
