@@ -99,12 +99,14 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: the transitions that are there, and the incomplete ones."""
-        content = {name: getattr(self, name)[: self.size].clone() for name in _COLUMNS}
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        if self.size < self.capacity:  # a part of a tensor would be saved with the whole of it
+            columns = {name: column[: self.size].clone() for name, column in columns.items()}
         pending = [
             [[torch.from_numpy(observation), int(action), reward] for observation, action, reward in steps]
             for steps in self.pending
         ]
-        return content | {"next": self.next, "pending": pending}
+        return columns | {"next": self.next, "pending": pending}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         """Put back what ``state_dict`` returned.

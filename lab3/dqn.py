@@ -21,7 +21,7 @@ class DQNTrainer(RLTrainer):
         """``config``: see ``lab3/train_dqn.py``."""
         super().__init__(model, config, envs)
         self.target = copy.deepcopy(self.model).requires_grad_(False)
-        example = envs.observation_space.sample()
+        example = np.empty(envs.observation_space.shape, envs.observation_space.dtype)
         self.buffer = ReplayBuffer(config.buffer_size, envs.num_envs, example, config.gamma, config.n_step)
 
     def train(self) -> list[dict[str, Any]]:

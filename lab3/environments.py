@@ -53,6 +53,12 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         raise UsageError(f"--env {env_id}: something that it needs is not installed: {box2d}") from None
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"--env {env_id}: {str(error).splitlines()[0]}") from None
+    actions = env.action_space
+    require(
+        (isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0)
+        or (isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1),
+        f"--env {env_id}: its actions are {actions}; these algorithms need Discrete ones, or a Box of one dimension",
+    )
     space = env.observation_space
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
         env = GrayscaleObservation(ResizeObservation(env, (FRAME_SIZE, FRAME_SIZE)))
@@ -61,12 +67,6 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         env = FlattenObservation(env)  # a discrete observation becomes one-hot
     if env.observation_space.dtype != np.float32:
         env = DtypeObservation(env, np.float32)
-    actions = env.action_space
-    require(
-        (isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0)
-        or (isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1),
-        f"--env {env_id}: its actions are {actions}; these algorithms need Discrete ones, or a Box of one dimension",
-    )
     return env
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lab1 import checkpoint, logbook
-from lab1.config import Interrupted, RunFailed, UsageError, find_run
+from lab1.config import Interrupted, RunFailed
 from lab1.metrics import Averages, in_words
 from lab1.models import describe
 from lab1.trainer import SAVE_SECONDS, Trainer
-from lab3 import environments, models
+from lab3 import environments
+from lab3.agent import Agent, play_episodes
+from lab3.agent import load_agent as load_agent  # where it is looked for
 from lab3.config import RLConfig
 
 TICKS = 200  # how often in a run its progress is logged and looked after
@@ -87,50 +88,6 @@ def standardised(x: Tensor) -> Tensor:
     return (x - x.mean()) / (x.std(correction=0) + 1e-8)
 
 
-def play_episodes(act: Callable[[np.ndarray], np.ndarray], envs: VectorEnv) -> tuple[np.ndarray, np.ndarray]:
-    """Play one episode in each environment; returns their raw, undiscounted returns and their lengths, both ``[N]``."""
-    observations, _ = envs.reset()
-    returns, lengths, playing = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int), np.ones(envs.num_envs, bool)
-    while playing.any():
-        observations, rewards, terminated, truncated, _ = envs.step(act(observations))
-        returns += rewards * playing
-        lengths += playing
-        playing &= ~(terminated | truncated)
-    return returns, lengths
-
-
-class Agent:
-    """A network that plays: ``act(observations [B, ...]) -> actions``, its greedy ones."""
-
-    def __init__(self, model: nn.Module, env_id: str, device: torch.device | str = "cpu"):
-        self.model, self.env_id, self.device = model, env_id, device
-
-    @torch.no_grad()
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        return self.model.greedy(torch.from_numpy(observations).to(self.device)).cpu().numpy()
-
-
-def load_agent(run: str | Path, device: torch.device | str = "cpu") -> Agent:
-    """The best agent of a run, given by its folder or by its name under ``lab3/model``.
-
-    Raises:
-        UsageError: where there is none, or its file cannot be read.
-    """
-    path = find_run(str(run), Path(__file__).parent / "model", published=True) / "best.pt"
-    try:
-        content = checkpoint.load(path, device)
-        model = models.build(content["model"])
-        model.load_state_dict(content["weights"])
-        return Agent(model.to(device).eval(), str(content["about"]["env"]), device)
-    except FileNotFoundError:
-        raise UsageError(f"{path.parent} has no best.pt: its first evaluation was not reached") from None
-    except checkpoint.BrokenCheckpoint as error:
-        raise UsageError(str(error)) from None
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} holds no agent of this lab: {reason}") from None
-
-
 class RLTrainer(Trainer):
     """The Trainer over steps of an environment. An algorithm overrides ``train`` and ``loss``, and may override
     ``done``, ``learning_rate``, ``more_state`` and ``restore_more``.
@@ -144,7 +101,7 @@ class RLTrainer(Trainer):
     def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
         super().__init__(model, config, {"dataset": config.env, "env": config.env, "algorithm": config.algorithm})
         self.envs, self.max_gradient_norm = envs, config.max_gradient_norm
-        self.env_steps = self.ticks = self.best_step = 0
+        self.env_steps = self.best_step = 0
         self.best_return = -math.inf
         self.curve: list[list[float]] = []  # of each training episode, [steps when it ended, return]
         self.solved: dict[str, float] | None = None  # when the recent returns first reached the task's threshold
@@ -153,7 +110,7 @@ class RLTrainer(Trainer):
         self.returns = np.zeros(envs.num_envs)  # so far, of the episodes that are being played
         self.ended = np.zeros(envs.num_envs, bool)  # whose next step only resets
         self.shown: dict[str, float] = {}  # the latest of further scalars for TensorBoard
-        self.began = time.monotonic()
+        self.began, self.ticks = time.monotonic(), 0
         self.tick_steps, self.tick_seconds = 0, 0.0
 
     # What an algorithm may override.
@@ -198,7 +155,11 @@ class RLTrainer(Trainer):
         return self.done() / self.total()
 
     def finished(self) -> bool:
-        return self.ticks >= TICKS
+        return self.progress() >= 1
+
+    def ticks_due(self) -> int:
+        """How many of the run's ticks should have been."""
+        return min(TICKS, int(self.progress() * TICKS))
 
     def clock(self) -> int:
         return self.env_steps
@@ -210,6 +171,9 @@ class RLTrainer(Trainer):
         """Start the environments, or go on where a checkpoint left them; start the clock."""
         if self.observations is None:
             self.observations, _ = self.envs.reset()
+        if self.env_steps == 0:
+            self.log.graph(self.model, torch.from_numpy(self.observations[:1]).to(self.device))
+        self.ticks = self.ticks_due()
         self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
         self.network.train()
@@ -241,12 +205,12 @@ class RLTrainer(Trainer):
 
     def look(self, bar: tqdm) -> None:
         """To be called between steps of the loop: log, evaluate, save and stop, each where it is due."""
-        due = min(TICKS, int(self.progress() * TICKS)) > self.ticks
+        due = self.ticks_due() > self.ticks
         if not due and not self.signals.received:
             return
         self.seconds += time.monotonic() - self.began  # what follows is not training
         if due:
-            before, self.ticks = self.ticks, min(TICKS, int(self.progress() * TICKS))
+            before, self.ticks = self.ticks, self.ticks_due()
             self.log_progress(bar)
             count = self.config.evaluations
             if self.ticks * count // TICKS > before * count // TICKS:
@@ -361,7 +325,7 @@ class RLTrainer(Trainer):
 
 
 # What a checkpoint holds of the fields above.
-PROGRESS = ("env_steps", "ticks", "best_step", "best_return", "curve", "solved", "shown")
+PROGRESS = ("env_steps", "best_step", "best_return", "curve", "solved", "shown")
 
 
 def thinned(curve: list[list[float]], points: int) -> list[list[float]]:

@@ -109,6 +109,7 @@ def test_every_transition_is_a_true_one():
 def test_a_rollouts_rows_are_true_transitions(tmp_path):
     config = train_ppo.Config(env="Counting-v0", model_dir=tmp_path, num_envs=3, rollout=50, steps=1000)
     trainer = train_ppo.set_up(config)
+    trainer.open()
     trainer.begin()
     for _ in range(2):
         buffer = trainer.collect()
@@ -131,6 +132,7 @@ def test_a_rollouts_rows_are_true_transitions(tmp_path):
         ("Acrobot-v1", False),
         ("MountainCar-v0", False),
         ("Pendulum-v1", False),
+        ("NavigationGoal-v0", False),
     ],
 )
 def test_environments_that_are_plain_data_are_saved_whole(env_id, native):

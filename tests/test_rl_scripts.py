@@ -157,6 +157,16 @@ def test_killed_or_stopped_a_run_goes_on_as_if_nothing_had_happened(tmp_path, al
     assert_same_end(folder, uninterrupted)
 
 
+def test_a_finished_run_can_be_made_longer(tmp_path):
+    folder = run("ppo", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+    before = results(folder)
+    assert run("ppo", "--resume", folder, "--steps", 2816) == folder
+    after = results(folder)
+    assert before["steps"] < 11 * 128 < after["steps"] < 22 * 128  # rollouts of 128 rows, some of which only reset
+    assert without_clocks(after["history"])[:4] == without_clocks(before["history"])
+    assert len(after["history"]) == 6  # four evaluations are spread over the whole, twice as long
+
+
 def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
     flags = ["--env", "LunarLander-v3", *SMALL["dqn"], *COMMON, "--model-dir", tmp_path]
     trainer = train_dqn.set_up(parse(train_dqn.Config, list(map(str, flags)), ""))
@@ -183,11 +193,13 @@ def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
 def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     shared = {"env": "CarRacing-v3", "model_dir": tmp_path, "hidden": (16,), "num_envs": 1}
     ppo = train_ppo.set_up(train_ppo.Config(rollout=4, batch_size=4, **shared))
+    ppo.open()
     ppo.begin()
     for batch in ppo.minibatches(ppo.estimate(ppo.collect())):
         ppo.train_step(batch)
     assert ppo.step == 4
     dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, **shared))
+    dqn.open()
     dqn.begin()
     for _ in range(4):
         observations = dqn.observations
@@ -229,6 +241,7 @@ def test_the_best_evaluation_is_tested_not_the_last(tmp_path, monkeypatch):
 
 def test_evaluation_is_greedy_in_environments_of_its_own_and_always_the_same(tmp_path):
     trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
+    trainer.open()
     trainer.begin()
     before = environments.state(trainer.envs)
     found = [trainer.evaluate(trainer.make_envs("validation", 5)) for _ in range(2)]
