@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from lab3 import environments, train_dqn, train_ppo
-from lab3.trainer import Agent, play_episodes
+from lab3.agent import Agent, play_episodes
 
 ENV = "CartPole-v1"
 # rl-baselines3-zoo, hyperparams/ppo.yml, CartPole-v1
 ZOO_PPO = {
     **{"steps": 100_000, "num_envs": 8, "rollout": 32, "batch_size": 256, "update_epochs": 20, "learning_rate": 1e-3},
-    **{"anneal": True, "gamma": 0.98, "gae_lambda": 0.8, "clip": 0.2, "anneal_clip": True, "entropy": 0.0},
+    **{"anneal": "linear", "anneal_clip": "linear", "gamma": 0.98, "gae_lambda": 0.8, "clip": 0.2, "entropy": 0.0},
 }
 
 
@@ -68,8 +68,8 @@ def peer_ppo(flags: dict[str, Any]):
             envs,
             **{"n_steps": config.rollout, "batch_size": config.batch_size, "n_epochs": config.update_epochs},
             **{"gamma": config.gamma, "gae_lambda": config.gae_lambda, "ent_coef": config.entropy},
-            learning_rate=lambda left: config.learning_rate * (left if config.anneal else 1),
-            clip_range=lambda left: config.clip * (left if config.anneal_clip else 1),
+            learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
+            clip_range=lambda left: config.clip * (left if config.anneal_clip == "linear" else 1),
             policy_kwargs={"net_arch": list(config.hidden)},
             seed=seed,
             device="cpu",
@@ -91,7 +91,7 @@ def peer_dqn(flags: dict[str, Any]):
         learner = DQN(
             "MlpPolicy",
             make_vec_env(ENV, config.num_envs, seed=seed),
-            learning_rate=lambda left: config.learning_rate * (left if config.anneal else 1),
+            learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
             **{"buffer_size": config.buffer_size, "learning_starts": config.learning_starts, "gamma": config.gamma},
             **{"train_freq": config.train_every, "gradient_steps": config.gradient_steps},
             **{"batch_size": config.batch_size, "target_update_interval": config.target_every},
@@ -108,7 +108,7 @@ def peer_dqn(flags: dict[str, Any]):
 
 def workloads(only: str | None) -> dict[str, dict[str, Any]]:
     """``{workload: {who: function that trains}}``; the last one of each is the peer."""
-    single = {"native": False}
+    single = {"vectorization": "sync"}
     found = {
         "PPO": {
             "ours": ours(train_ppo, {}),
