@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,15 @@ class Logbook:
             for tag, value in values.items():
                 self.writer.add_scalar(tag, value, step)
 
-    def configuration(self, config: dict[str, Any]) -> None:
+    def configuration(self, config: dict[str, Any], charted: Sequence[str] = ("loss", "accuracy")) -> None:
         """The configuration as a table of text and as hparams, and charts of training beside validation."""
         if self.writer is None:
             return
         rows = "\n".join(f"| {name} | `{value}` |" for name, value in config.items())
         self.writer.add_text("configuration", f"| flag | value |\n|---|---|\n{rows}", 0)
-        charts = {tag: ["Multiline", [f"{tag}/train", f"{tag}/validation"]] for tag in ("loss", "accuracy")}
+        charts = {tag: ["Multiline", [f"{tag}/train", f"{tag}/validation"]] for tag in charted}
         self.writer.add_custom_scalars({"training and validation": charts})
-        self._hparams(config, {"loss/test": 0.0, "accuracy/test": 0.0}, parts=("experiment", "start"))
+        self._hparams(config, {f"{tag}/test": 0.0 for tag in charted}, parts=("experiment", "start"))
 
     def end(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
         """The final metrics, as scalars and beside the hparams of this same run."""

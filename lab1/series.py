@@ -15,8 +15,8 @@ import torch
 from lab1 import logbook
 from lab1.config import Interrupted, RunConfig, UsageError, require
 
-# What may change when a series is resumed: which networks belong to it, and where it computes.
-FREE = ("depths", "seeds", "device", "data_dir", "model_dir", "name", "compile")
+# What may change when a series is resumed: which runs belong to it, and where it computes.
+FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")
 
 
 def open_series(config: RunConfig) -> tuple[Path, list[dict[str, Any]]]:

@@ -42,6 +42,7 @@ class Trainer:
     """
 
     max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
+    charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
 
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
@@ -121,6 +122,21 @@ class Trainer:
             "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
             "confusion": counts.tolist(),
         }
+
+    def more_state(self) -> dict[str, Any]:
+        """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
+        return {}
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        """Put back what ``more_state`` returned; it stands among the rest of the checkpoint's content."""
+
+    def clock(self) -> int:
+        """What TensorBoard shows things over: the epochs done."""
+        return self.epoch
+
+    def where(self) -> str:
+        """How far the run is, as people read it."""
+        return f"in epoch {self.epoch + 1}, after step {self.step}"
 
     # One unit of learning.
 
@@ -304,11 +320,11 @@ class Trainer:
         self.folder = Path(distributed.from_first_process(str(self.folder)))
         over = self.finished() and (self.folder / "results.json").exists()
         first = distributed.rank() == 0 and not over
-        self.log = logbook.Logbook(self.folder, self.epoch + 1 if resumed else None, enabled=first)
+        self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
         if first:
             logbook.write_json(self.settings(), self.folder / "config.json")
             if not resumed:
-                self.log.configuration(self.settings())
+                self.log.configuration(self.settings(), self.charted)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
@@ -324,6 +340,7 @@ class Trainer:
             "weight": weight,
         }
         content |= {name: getattr(self, name) for name in PROGRESS}
+        content |= self.more_state()
         checkpoint.save_newest(content, self.folder)
 
     def _restore(self) -> None:
@@ -336,13 +353,14 @@ class Trainer:
             self.optimizer.load_state_dict(content["optimizer"])
             for name in PROGRESS:
                 setattr(self, name, content[name])
+            self.restore_more(content)
         except (KeyError, RuntimeError, ValueError) as error:
             raise UsageError(f"{self.folder} does not fit this network: {str(error).splitlines()[0]}") from None
         if distributed.rank() == 0:
             self.averages = Averages(content["sums"], content["weight"])
         if distributed.rank() < len(content["random_states"]):
             checkpoint.restore_random_states(content["random_states"][distributed.rank()])
-        self.say(f"resuming {self.folder} in epoch {self.epoch + 1}, after step {self.step}")
+        self.say(f"resuming {self.folder} {self.where()}")
 
     def _save_best(self) -> None:
         if distributed.rank() == 0:

@@ -290,3 +290,42 @@ def test_the_configuration_is_written_as_it_was(tmp_path):
     fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"resume"}
     assert set(written) == fields
     assert written["learning_rate"] == 0.02
+
+
+def test_a_lab_may_save_more_and_count_in_its_own_unit(tmp_path):
+    class Counting(Trainer):
+        charted = ("loss", "perplexity")
+        words = 0
+
+        def more_state(self):
+            return {"words": self.words}
+
+        def restore_more(self, content):
+            self.words = content["words"]
+
+        def clock(self):
+            return self.words
+
+        def where(self):
+            return f"after {self.words} words"
+
+    def make(**changes) -> Counting:
+        torch.manual_seed(0)
+        return Counting(MLP((16, 8, 3)), make_config(tmp_path, **changes))
+
+    first = make()
+    first.open()
+    for words in (10, 20, 30):
+        first.log.scalars({"loss/train": 1.0}, words)
+    first.words = 20
+    first.save()
+    first.log.close()
+    second = make(resume=str(first.folder))
+    second.open()
+    assert second.words == 20
+    second.log.scalars({"loss/train": 2.0}, 25)
+    second.log.close()
+    shown = events(first.folder)
+    assert [point.step for point in shown.Scalars("loss/train")] == [10, 20, 25]  # 30 is forgotten
+    (charts,) = shown.Tensors("custom_scalars__config__")
+    assert b"perplexity/train" in charts.tensor_proto.string_val[0]

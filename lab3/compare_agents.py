@@ -1,0 +1,191 @@
+"""Compare algorithms on one environment, each over several seeds.
+
+    python lab3/compare_agents.py                        PPO, DQN and REINFORCE on CartPole-v1, five seeds
+    python lab3/compare_agents.py --agents reinforce reinforce-standardise reinforce-none
+    python lab3/compare_agents.py --agents dqn double-dqn dueling-dqn --env LunarLander-v3 --seeds 0 1 2
+    python lab3/compare_agents.py --resume compare-CartPole-v1       go on: what is done is skipped
+    tensorboard --logdir lab3/model/compare-CartPole-v1
+
+Each agent and seed is a run of its own, as its own script makes it, with the hyperparameters of lab3/config.py. The
+table shows, over the seeds: the interquartile mean of the test returns with its 95 % bootstrap interval (Agarwal et al.
+2021), mean ± standard deviation, and the median of the steps and seconds until the mean of the last 20 training
+episodes reached the environment's threshold, where a seed that never did counts as infinitely many. plot.py draws the
+learning curves. --resume with further --agents or --seeds extends a comparison.
+"""
+
+import dataclasses
+import itertools
+import math
+import statistics
+from pathlib import Path
+from typing import Any, Literal
+
+from lab1.config import RunConfig, RunFailed, launch, prepare, require
+from lab3.config import Whole
+
+# What each agent is: its script, and the flags that make it what it is.
+AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo": ("ppo", {}),
+    "dqn": ("dqn", {}),
+    "double-dqn": ("dqn", {"double": True}),
+    "dueling-dqn": ("dqn", {"dueling": True}),
+    "reinforce": ("reinforce", {"baseline": "value"}),
+    "reinforce-standardise": ("reinforce", {"baseline": "standardise"}),
+    "reinforce-none": ("reinforce", {"baseline": "none"}),
+}
+Agent = Literal[tuple(AGENTS)]
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """The flags of this script."""
+
+    agents: tuple[Agent, ...] = ("ppo", "dqn", "reinforce")
+    """Agents to compare; reinforce has a learned value as its baseline."""
+    env: str = "CartPole-v1"
+    """The environment's id in gymnasium, or NavigationGoal-v0."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds, of everything random."""
+    seed: int = 0
+    """Stays 0: here it is --seeds that counts."""
+    steps: Whole = None
+    """Steps of the environment for PPO and DQN (default: each one's in lab3/config.py)."""
+    episodes: Whole = None
+    """Episodes for REINFORCE (default: as in lab3/config.py)."""
+    dry_run: bool = False
+    """See that everything works: two agents, one seed, a few hundred steps."""
+
+    def __post_init__(self) -> None:
+        if self.dry_run:
+            self.agents, self.seeds = self.agents[:2], self.seeds[:1]
+
+    @property
+    def dataset(self) -> str:
+        """What results.json names as the data set."""
+        return self.env
+
+    def check(self) -> None:
+        super().check()
+        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
+        for flag_name in ("agents", "seeds"):
+            values = getattr(self, flag_name)
+            require(len(values) > 0, f"--{flag_name}: at least one is needed")
+            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
+        for agent, seed in itertools.product(self.agents, self.seeds):
+            run_config(self, Path(), agent, seed).check()
+
+    def describe(self) -> str:
+        return f"compare-{self.env.replace('/', '-')}"
+
+
+def scripts() -> dict[str, Any]:
+    """The scripts that train."""
+    from lab3 import train_dqn, train_ppo, train_reinforce
+
+    return {"ppo": train_ppo, "dqn": train_dqn, "reinforce": train_reinforce}
+
+
+def run_config(config: Config, folder: Path, agent: str, seed: int):
+    """The configuration of one run, as its own script has it; it is resumed where it was begun."""
+    algorithm, flags = AGENTS[agent]
+    length = {"episodes": config.episodes} if algorithm == "reinforce" else {"steps": config.steps}
+    name = f"{agent}-seed{seed}"
+    resume = str(folder / name) if (folder / name).exists() else None
+    shared = {field: getattr(config, field) for field in ("env", "device", "precision", "compile", "dry_run")}
+    places = {"name": name, "model_dir": folder, "resume": resume}
+    return scripts()[algorithm].Config(**shared | flags | length | places | {"seed": seed})
+
+
+def train(config) -> dict[str, Any]:
+    """Train and test one agent; returns its entry in the comparison's results."""
+    trainer = scripts()[config.algorithm].set_up(config)
+    entry = {"name": config.name, "parameters": sum(parameter.numel() for parameter in trainer.model.parameters())}
+    try:
+        trainer.train()
+        test = trainer.test()
+    except RunFailed as error:
+        trainer.log.close()
+        print(f"failed to train: {error}")
+        return entry | {"failed": str(error), "seconds": round(trainer.seconds, 2)}
+    history = [{name: point[name] for name in ("step", "return", "seconds")} for point in trainer.history]
+    entry |= {"steps": trainer.env_steps, "best_step": trainer.best_step, "seconds": round(trainer.seconds, 2)}
+    return entry | {"solved": trainer.solved, "test": test, "history": history}
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each agent, over its seeds. A run that failed to train has no return: it counts in ``runs`` and not in
+    ``trained``, and never reached the threshold."""
+    import numpy as np
+
+    from lab3.intervals import bootstrap_interval, interquartile_mean
+
+    rows = []
+    for agent in dict.fromkeys(run["agent"] for run in runs):
+        same = [run for run in runs if run["agent"] == agent]
+        returns = np.array([run["test"]["return"] for run in same if "test" in run])
+        row = {"agent": agent, "parameters": same[0]["parameters"], "runs": len(same), "trained": len(returns)}
+        row |= {"iqm": None, "low": None, "high": None, "mean": None, "sd": None}
+        if len(returns):
+            low, high = bootstrap_interval(returns)
+            row |= {"iqm": float(interquartile_mean(returns)), "low": float(low), "high": float(high)}
+            row["mean"] = float(returns.mean())
+        if len(returns) > 1:
+            row["sd"] = float(returns.std(ddof=1))
+        solved = [run.get("solved") for run in same]
+        row["solved"] = len([one for one in solved if one])
+        for name in ("step", "seconds"):
+            median = statistics.median(one[name] if one else math.inf for one in solved)
+            row[f"{name}_to_threshold"] = median if math.isfinite(median) else None
+        rows.append(row | {"seconds": statistics.fmean(run["seconds"] for run in same)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary as people read it."""
+    columns = "{:21s}  {:32s}  {:16s}  {:>12s}  {:>11s}  {:>7s}  {:>13s}".format
+    lines = [
+        columns(
+            "agent", "test return: IQM (95 %)", "mean ± sd", "at threshold", "median step", "seconds", "seconds a run"
+        )
+    ]
+    for row in rows:
+        iqm = mean = "failed"
+        if row["trained"]:
+            iqm = f"{row['iqm']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+            mean = f"{row['mean']:.1f}" + (f" ± {row['sd']:.1f}" if row["sd"] is not None else "")
+        step, seconds = row["step_to_threshold"], row["seconds_to_threshold"]
+        reached = f"{row['solved']} of {row['runs']}", "never" if step is None else f"{step:,.0f}"
+        when = "" if seconds is None else f"{seconds:.1f}"
+        lines.append(columns(row["agent"], iqm, mean, *reached, when, f"{row['seconds']:.1f}"))
+    return "\n".join(lines)
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Train every agent that is not done yet; returns the summary."""
+    from gymnasium.spaces import Discrete
+
+    from lab1.series import interruptible, open_series, write_series
+    from lab3 import environments
+
+    device = prepare(config)
+    with environments.make_single(config.env) as env:  # what cannot be is said before anything is trained
+        discrete = isinstance(env.action_space, Discrete)
+    others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]
+    require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")
+    folder, runs = open_series(config)
+    with interruptible(folder):
+        plan = list(itertools.product(config.seeds, config.agents))  # a first seed of everything comes first
+        for number, (seed, agent) in enumerate(plan, start=1):
+            if any((run["agent"], run["seed"]) == (agent, seed) for run in runs):
+                continue
+            one = run_config(config, folder, agent, seed)
+            print(f"[{number}/{len(plan)}] {one.name}", flush=True)
+            runs.append({"agent": agent, "seed": seed} | train(one))
+            write_series("lab3/compare_agents.py", config, device, folder, summary(runs), runs)
+    print(table(summary(runs)))
+    print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}, or lab3/plot.py --runs {folder}")
+    return summary(runs)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,103 @@
+"""Deep Q-learning (Mnih et al. 2015), with double DQN (van Hasselt et al. 2016) and n-step returns as options."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from lab3.buffers import ReplayBuffer
+from lab3.models import QNetwork
+from lab3.trainer import RLTrainer, td_targets
+
+
+class DQNTrainer(RLTrainer):
+    """Acts epsilon-greedily, remembers every transition, learns from a random batch of them every few steps."""
+
+    def __init__(self, model: QNetwork, config, envs: VectorEnv):
+        """``config``: see ``lab3/train_dqn.py``."""
+        super().__init__(model, config, envs)
+        self.target = copy.deepcopy(self.model).requires_grad_(False)
+        example = np.empty(envs.observation_space.shape, envs.observation_space.dtype)
+        self.buffer = ReplayBuffer(config.buffer_size, envs.num_envs, example, config.gamma, config.n_step)
+
+    def train(self) -> list[dict[str, Any]]:
+        """Train for ``config.steps`` steps of the environment; returns the evaluations.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, once the step is finished and the run saved.
+            RunFailed: where a loss is not finite.
+        """
+        config = self.config
+        self.open()
+        with self.signals, self._progress() as bar:
+            self.begin()
+            while not self.finished():
+                observations, valid, before = self.observations, ~self.ended, self.env_steps
+                actions = self.explore(observations)
+                rewards, terminated, truncated = self.step_envs(actions)
+                self.buffer.add(observations, actions, rewards, self.observations, terminated, truncated, valid)
+                if self.env_steps >= config.learning_starts and self.due(config.train_every, before):
+                    for _ in range(config.gradient_steps):
+                        metrics = self.train_step(self.buffer.sample(config.batch_size))
+                        self.averages.add(metrics, 1)
+                if self.due(config.target_every, before):
+                    self.update_target()
+                self.look(bar)
+        return self.history
+
+    def due(self, every: int, before: int) -> bool:
+        """Whether the environments' steps passed a multiple of ``every`` since there were ``before`` of them."""
+        return self.env_steps // every > before // every
+
+    def epsilon(self) -> float:
+        """The share of random actions: from 1 down to ``final_epsilon``, linearly over the first part of the run."""
+        share = min(1.0, self.progress() / self.config.exploration)
+        return 1 + share * (self.config.final_epsilon - 1)
+
+    @torch.no_grad()
+    def explore(self, observations: np.ndarray) -> np.ndarray:
+        """Epsilon-greedy actions ``[N]``."""
+        epsilon = self.shown["epsilon"] = self.epsilon()
+        count = len(observations)
+        actions = torch.randint(self.model.arguments["actions"], (count,))
+        greedy = torch.rand(count) >= epsilon
+        if greedy.any():
+            best = self.model.greedy(torch.from_numpy(observations).to(self.device)).cpu()
+            actions = torch.where(greedy, best, actions)
+        return actions.numpy()
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Copy the network into the target network."""
+        for old, new in zip(self.target.parameters(), self.model.parameters(), strict=True):
+            old.copy_(new)
+
+    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Huber loss between Q(s, a) and its target, which the target network gives."""
+        parts = (part.to(self.device) for part in batch)
+        observations, next_observations, actions, rewards, discounts, terminated = parts
+        with torch.no_grad():
+            next_q = self.target(next_observations)
+            if self.config.double:  # the network chooses the action, the target network says what it is worth
+                next_q = next_q.gather(1, self.model(next_observations).argmax(1, keepdim=True)).squeeze(1)
+            else:
+                next_q = next_q.amax(1)
+            targets = td_targets(rewards, next_q, terminated, discounts)
+        with self.autocast:
+            q = self.forward(observations).gather(1, actions.unsqueeze(1)).squeeze(1)
+        loss = F.smooth_l1_loss(q.float(), targets)
+        return loss, {"q": q.detach().mean()}
+
+    def more_state(self) -> dict[str, Any]:
+        return super().more_state() | {"target": self.target.state_dict(), "replay": self.buffer.state_dict()}
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        super().restore_more(content)
+        self.target.load_state_dict(content["target"])
+        self.buffer.load_state_dict(content["replay"])
+        if self.observations is None:  # the episodes that were being played are not gone on with
+            self.buffer.forget_pending()

@@ -1,0 +1,206 @@
+"""The networks of lab 3: a policy, a policy with a value beside it, and action values, each for vectors and for frames.
+
+Every network takes observations ``[B, D]`` (floats) or stacked grey frames ``[B, C, H, W]`` (uint8, 0 .. 255), has
+``greedy(observations) -> actions``, and ``arguments``, with which ``build`` makes the same network again.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab1.config import UsageError
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
+    """Initialise a layer's weights as an orthogonal matrix times ``gain``, its biases as zero (Saxe et al. 2014)."""
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Frames(nn.Module):
+    """The convolutions of Mnih et al. (2015): frames ``[B, C, H, W]`` in 0 .. 255 -> features ``[B, F]``."""
+
+    def __init__(self, shape: Sequence[int]):
+        super().__init__()
+        self.layers = nn.Sequential(
+            orthogonal(nn.Conv2d(shape[0], 32, 8, stride=4), math.sqrt(2)),
+            nn.ReLU(),
+            orthogonal(nn.Conv2d(32, 64, 4, stride=2), math.sqrt(2)),
+            nn.ReLU(),
+            orthogonal(nn.Conv2d(64, 64, 3), math.sqrt(2)),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            self.features = self.layers(torch.zeros(1, *shape)).shape[1]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.layers(frames / 255)
+
+
+def trunk(shape: Sequence[int]) -> tuple[nn.Module, int]:
+    """What comes before the fully connected layers, and the number of features that leave it."""
+    if len(shape) == 3:
+        frames = Frames(shape)
+        return frames, frames.features
+    return nn.Identity(), shape[0]
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: str, gain: float) -> nn.Sequential:
+    """Fully connected layers with the activation between them; orthogonal weights, sqrt 2 and ``gain`` at the end."""
+    sizes, layers = [inputs, *hidden], []
+    for before, after in itertools.pairwise(sizes):
+        layers += [orthogonal(nn.Linear(before, after), math.sqrt(2)), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, orthogonal(nn.Linear(sizes[-1], outputs), gain))
+
+
+class Policy(nn.Module):
+    """A policy pi(a | s): a categorical distribution over discrete actions, or a diagonal Gaussian over continuous ones
+    whose standard deviations do not depend on the observation.
+
+    ``policy(observations)`` gives the logits ``[B, K]``, or the means ``[B, K]``, from which the other methods work.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        actions: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        low: Sequence[float] | None = None,
+        high: Sequence[float] | None = None,
+    ):
+        """Args:
+        shape: of one observation.
+        actions: how many discrete actions there are, or of how many numbers a continuous one consists.
+        hidden: widths of the hidden layers.
+        activation: ``tanh`` or ``relu``.
+        low, high: the bounds ``[K]`` of continuous actions; None for discrete ones.
+        """
+        super().__init__()
+        self.arguments = {"shape": list(shape), "actions": int(actions), "hidden": list(hidden)}
+        self.arguments |= {"activation": activation, "low": low, "high": high}
+        self.trunk, features = trunk(shape)
+        self.actor = mlp(features, hidden, actions, activation, gain=0.01)
+        self.continuous = low is not None
+        if self.continuous:
+            self.log_std = nn.Parameter(torch.zeros(actions))
+            self.register_buffer("low", torch.tensor(low), persistent=False)
+            self.register_buffer("high", torch.tensor(high), persistent=False)
+
+    def policy(self, observations: Tensor) -> Tensor:
+        """Observations -> logits or means ``[B, K]``."""
+        return self.actor(self.trunk(observations))
+
+    forward = policy
+
+    def noise(self, *shape: int) -> Tensor:
+        """Random numbers ``[*shape, K]`` for ``sample``: of a standard Gumbel or of a standard normal distribution."""
+        size = (*shape, self.arguments["actions"])
+        return torch.randn(size) if self.continuous else -torch.empty(size).exponential_().log()
+
+    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
+        """Actions drawn from the policy: ``[B]``, or ``[B, K]``, before they are clipped to the bounds.
+
+        The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel 1954): no probabilities needed.
+        """
+        return outputs + self.log_std.exp() * noise if self.continuous else (outputs + noise).argmax(-1)
+
+    def clip(self, actions: Tensor) -> Tensor:
+        """Actions as the environment takes them: continuous ones within their bounds."""
+        return actions.clamp(self.low, self.high) if self.continuous else actions
+
+    def greedy(self, observations: Tensor) -> Tensor:
+        """The most probable action, or the mean: ``[B]`` or ``[B, K]``."""
+        outputs = self.policy(observations)
+        return self.clip(outputs) if self.continuous else outputs.argmax(-1)
+
+    def log_probs(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the policy's outputs ``[B, K]`` and actions: log pi(a | s) and the entropy in nats, both ``[B]``."""
+        if self.continuous:
+            scaled = (actions - outputs) * (-self.log_std).exp()
+            constant = 0.5 * math.log(2 * math.pi)
+            log_probs = (-0.5 * scaled.square() - self.log_std - constant).sum(-1)
+            return log_probs, (self.log_std + 0.5 + constant).sum().expand_as(log_probs)
+        logs = outputs.log_softmax(-1)
+        return logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1), -(logs.exp() * logs).sum(-1)
+
+
+class ActorCritic(Policy):
+    """A policy and a state value V(s): two networks of the same size, which share the convolutions if there are any."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        actions: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        low: Sequence[float] | None = None,
+        high: Sequence[float] | None = None,
+    ):
+        super().__init__(shape, actions, hidden, activation, low, high)
+        features = self.trunk.features if isinstance(self.trunk, Frames) else shape[0]
+        self.critic = mlp(features, hidden, 1, activation, gain=1.0)
+
+    def value(self, observations: Tensor) -> Tensor:
+        """Observations -> V(s) ``[B]``."""
+        return self.critic(self.trunk(observations)).squeeze(-1)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations -> the policy's outputs ``[B, K]`` and V(s) ``[B]``."""
+        features = self.trunk(observations)
+        return self.actor(features), self.critic(features).squeeze(-1)
+
+
+class QNetwork(nn.Module):
+    """Action values Q(s, a) of discrete actions, ``[B, K]``.
+
+    With ``dueling`` the last hidden layer feeds a state value and advantages, Q = V + A - mean A (Wang et al. 2016,
+    eq. 9).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        actions: int,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        dueling: bool = False,
+    ):
+        """Args: see ``Policy``."""
+        super().__init__()
+        self.arguments = {"shape": list(shape), "actions": int(actions), "hidden": list(hidden)}
+        self.arguments |= {"activation": activation, "dueling": dueling}
+        self.dueling = dueling
+        self.trunk, features = trunk(shape)
+        self.layers = mlp(features, hidden, actions + dueling, activation, gain=1.0)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        outputs = self.layers(self.trunk(observations))
+        if not self.dueling:
+            return outputs
+        value, advantages = outputs[:, :1], outputs[:, 1:]
+        return value + advantages - advantages.mean(-1, keepdim=True)
+
+    def greedy(self, observations: Tensor) -> Tensor:
+        """The actions of the highest value ``[B]``."""
+        return self(observations).argmax(-1)
+
+
+def build(description: dict[str, Any]) -> nn.Module:
+    """Make the network that ``lab1.models.describe`` described.
+
+    Raises:
+        UsageError: where it is no network of this lab.
+    """
+    classes = {one.__name__: one for one in (Policy, ActorCritic, QNetwork)}
+    if description.get("class") not in classes:
+        raise UsageError(f"{description.get('class')!r} is no network of lab 3; there are {', '.join(classes)}")
+    return classes[description["class"]](**description["arguments"])

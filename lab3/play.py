@@ -1,0 +1,138 @@
+"""Watch an agent play, or the random one: its returns, a film of it, or a window.
+
+    python lab3/play.py --run ppo-CartPole-v1-seed0                        returns of 20 episodes
+    python lab3/play.py --run RUN --episodes 3 --output landing.gif        an animated GIF; .mp4 makes a video
+    python lab3/play.py --run RUN --render human                           in a window, where there is a screen
+    python lab3/play.py --random --env LunarLander-v3 --episodes 100       what acting at random is worth
+
+A trained agent plays greedily, with the weights that its run's evaluations chose. The episodes start from seeds that no
+training, evaluation or test used. A film holds the first five episodes.
+"""
+
+import dataclasses
+import os
+import statistics
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lab1.config import RunConfig, UsageError, find_run, flag, launch, prepare, require
+
+FILMED = 5  # episodes, at most, that a film holds
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """The flags of this script."""
+
+    seed: int = 0
+    """Seed of the episodes, and of the random agent's actions."""
+    dry_run: bool = False
+    """See that everything works: one episode of at most 50 steps, of the random agent where no other is named."""
+    run: Annotated[str | None, flag("RUN")] = None
+    """The run whose agent plays, a folder or a name under --model-dir or among the published ones."""
+    random: bool = False
+    """Let the random agent play instead, in --env."""
+    env: Annotated[str | None, flag("ID")] = None
+    """The random agent's environment (default: CartPole-v1); a run has its own."""
+    episodes: int = 20
+    """Episodes to play."""
+    output: Annotated[Path | None, flag("FILE")] = None
+    """Film the first five episodes: FILE.gif, small and at most 25 frames a second, or FILE.mp4."""
+    render: Annotated[Literal["human"] | None, flag("human")] = None
+    """human: show the episodes in a window."""
+
+    def __post_init__(self) -> None:
+        if self.dry_run:
+            self.episodes = 1
+            self.random = self.random or self.run is None
+
+    def check(self) -> None:
+        super().check()
+        require(self.resume is None, "--resume: there is nothing to resume here; run it again")
+        require((self.run is None) == self.random, "either --run RUN is needed or --random, with --env ID")
+        require(self.env is None or self.random, f"--env {self.env}: a run plays in its own; this goes with --random")
+        require(self.episodes >= 1, f"--episodes {self.episodes}: at least 1 is needed")
+        if self.output is not None:
+            require(self.render is None, "--output and --render human: one of them at a time")
+            suffix = self.output.suffix.lower()
+            require(suffix in (".gif", ".mp4"), f"--output {self.output}: a name that ends in .gif or .mp4 is needed")
+            require(self.output.parent.is_dir(), f"--output {self.output}: there is no folder {self.output.parent}")
+            require(not self.output.exists(), f"--output {self.output}: it is there already; name another file")
+        screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        require(self.render is None or bool(screen), "--render human: there is no screen here; use --output FILE.gif")
+
+
+def play(env, act, seed: int, episodes: int, film=None, max_steps: int | None = None) -> list[dict[str, Any]]:
+    """Play episodes; prints and returns of each its ``return``, ``length`` and, where the environment says how it
+    ended, ``outcome``.
+
+    Args:
+        env: a single environment; only its first reset is seeded.
+        act: maps an observation to an action.
+        film: takes the pictures of the first episodes (see ``lab3/film.py``).
+        max_steps: an episode is left after so many steps.
+    """
+    played = []
+    for number in range(1, episodes + 1):
+        observation, info = env.reset(seed=seed if number == 1 else None)
+        total, length, over = 0.0, 0, False
+        while not over:
+            if film is not None and number <= FILMED:
+                film.add(env.render())
+            observation, reward, terminated, truncated, info = env.step(act(observation))
+            total, length = total + float(reward), length + 1
+            over = terminated or truncated or length == max_steps
+        played.append({"return": total, "length": length} | ({"outcome": info["outcome"]} if "outcome" in info else {}))
+        if film is not None and number <= FILMED:
+            film.add(env.render())
+        print(f"episode {number:3d}  return {total:9.2f}  {length} steps  {info.get('outcome', '')}".rstrip())
+    return played
+
+
+def summary(played: list[dict[str, Any]]) -> str:
+    """Mean return ± standard deviation over the episodes, and how many ended how."""
+    returns = [episode["return"] for episode in played]
+    line = f"return {statistics.fmean(returns):.2f}"
+    line += f" ± {statistics.stdev(returns):.2f}" if len(returns) > 1 else ""
+    line += f" over {len(returns)} episode{'s' if len(returns) > 1 else ''}"
+    outcomes = Counter(episode["outcome"] for episode in played if "outcome" in episode)
+    return line + "".join(f", {outcome} {count / len(played):.0%}" for outcome, count in outcomes.most_common())
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Play; returns what ``play`` does."""
+    import gymnasium
+    import numpy as np
+
+    from lab3 import environments, film
+    from lab3.trainer import load_agent
+
+    device = prepare(config)
+    agent = None if config.random else load_agent(find_run(config.run, config.runs_folder(), published=True), device)
+    env_id = (config.env or "CartPole-v1") if agent is None else agent.env_id
+    env = environments.make_single(env_id, "rgb_array" if config.output is not None else config.render)
+    seeds = np.random.SeedSequence([config.seed, environments.PURPOSES.index("play")]).generate_state(2)
+    env.action_space.seed(int(seeds[1]))
+
+    def act(observation):
+        return env.action_space.sample() if agent is None else agent.act(np.asarray(observation)[None])[0]
+
+    print(f"{'the random agent' if agent is None else config.run} plays {env_id}", flush=True)
+    limit = 50 if config.dry_run else None
+    try:
+        with film.open_film(config.output, env.metadata.get("render_fps", 25)) as strip:
+            played = play(env, act, int(seeds[0]), config.episodes, strip, limit)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UsageError(f"{env_id} cannot draw itself: {str(error).splitlines()[0]}") from None
+    finally:
+        env.close()
+    print(summary(played))
+    if config.output is not None:
+        print(f"{config.output} holds the film of {min(FILMED, len(played))} of them")
+    return played
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,108 @@
+"""Rebuild every figure of lab 3 from its published runs.
+
+python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
+python lab3/plot.py --runs lab3/model     figures of your own runs
+
+One figure for all single runs in an environment, and one for each comparison of compare_agents.py. Left: returns of
+greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean, the band its 95 %
+bootstrap interval over seeds. Right: the test returns, a dot a seed, with the same mean and interval.
+"""
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from lab1.config import launch
+from lab1.plot import read_runs
+
+LAB = Path(__file__).resolve().parent
+COLORS = {"ppo": "#1f77b4", "dqn": "#d62728", "reinforce-value": "#2ca02c", "reinforce": "#2ca02c"}
+OTHER_COLORS = ("#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
+
+
+@dataclasses.dataclass
+class Config:
+    """The flags of this script."""
+
+    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "model" / "published"
+    """Folder of finished runs."""
+    figures: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "figures"
+    """Folder that the figures are written to."""
+
+
+def panels(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """What each figure shows, ``{figure's name: {agent: [run, ...]}}``: the single runs of an environment together, a
+    comparison by itself. A run has ``history``, ``test`` and ``solved``; one that failed to train is left out."""
+    figures: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if "runs" in run:
+            for one in run["runs"]:
+                if "test" in one:
+                    figures[run["name"]][one["agent"]].append(one)
+        else:
+            environment = run["dataset"].replace("/", "-")
+            figures[environment][run["name"].split("-seed")[0].removesuffix(f"-{environment}")].append(run)
+    return figures
+
+
+def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
+    """The figure of one environment or comparison; see the top of this file."""
+    import numpy as np
+    from matplotlib import pyplot, ticker
+
+    from lab3.intervals import bootstrap_interval, interquartile_mean, on_common_steps
+
+    others = iter(OTHER_COLORS * len(agents))
+    colors = {agent: COLORS.get(agent) or next(others) for agent in agents}
+    figure, (curves, tests) = pyplot.subplots(
+        1, 2, figsize=(10, 4.2), layout="constrained", width_ratios=(3, 1 + 0.2 * len(agents)), sharey=True
+    )
+    for place, (agent, runs) in enumerate(agents.items()):
+        color, seeds = colors[agent], len(runs)
+        for run in runs:
+            points = [(point["step"], point["return"]) for point in run["history"]]
+            curves.plot(*zip(*points, strict=True), color=color, lw=0.6, alpha=0.35)
+        steps, values = on_common_steps([run["history"] for run in runs])
+        low, high = bootstrap_interval(values)
+        curves.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
+        label = f"{agent}, {seeds} seed{'s' if seeds > 1 else ''}"
+        curves.plot(steps, interquartile_mean(values), color=color, lw=2, label=label)
+        returns = np.array([run["test"]["return"] for run in runs])
+        low, high = bootstrap_interval(returns)
+        tests.vlines(place, low, high, color=color, alpha=0.3, lw=8)
+        tests.plot(place, interquartile_mean(returns), "_", color=color, ms=16, mew=2)
+        tests.plot(np.full(seeds, place), returns, "o", color=color, ms=4, mec="white", mew=0.5)
+    thresholds = {run["solved"]["threshold"] for runs in agents.values() for run in runs if run["solved"]}
+    for threshold in thresholds:
+        for panel in (curves, tests):
+            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0)
+    curves.set(xlabel="steps of the environment", ylabel="return of an episode", title="greedy evaluation")
+    curves.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    curves.legend(frameon=False)
+    tests.set_xticks(range(len(agents)), agents, rotation=30 if len(agents) > 2 else 0)
+    tests.set(xlim=(-0.6, len(agents) - 0.4), title="test, best weights")
+    for panel in (curves, tests):
+        panel.grid(alpha=0.3)
+    dotted = "; dotted: the environment's threshold" if thresholds else ""
+    figure.suptitle(f"{name}: interquartile mean and 95 % interval over seeds{dotted}", fontsize=11)
+    return figure
+
+
+def main(config: Config) -> None:
+    """Read the runs, write the figures."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    figures = panels(read_runs(config.runs))
+    config.figures.mkdir(parents=True, exist_ok=True)
+    for name, agents in figures.items():
+        path = config.figures / f"{name}.png"
+        learning_curves(name, agents).savefig(path, dpi=110)
+        print(path)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

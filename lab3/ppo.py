@@ -1,0 +1,140 @@
+"""Proximal policy optimisation (Schulman et al. 2017)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from lab3.buffers import RolloutBuffer
+from lab3.models import ActorCritic
+from lab3.trainer import RLTrainer, clipped_loss, generalized_advantages, standardised
+
+
+class PPOTrainer(RLTrainer):
+    """Collects a rollout, learns from it for a few epochs of minibatches, and collects the next one."""
+
+    def __init__(self, model: ActorCritic, config, envs: VectorEnv):
+        """``config``: see ``lab3/train_ppo.py``."""
+        super().__init__(model, config, envs)
+        self.rollouts = 0  # done
+        self.remaining = 1.0  # share of the run that was left when this rollout began
+        self.buffer: RolloutBuffer | None = None
+
+    def train(self) -> list[dict[str, Any]]:
+        """Train for as many rollouts as fit into ``config.steps``; returns the evaluations.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, once the update is finished and the run saved.
+            RunFailed: where a loss is not finite.
+        """
+        self.open()
+        with self.signals, self._progress() as bar:
+            self.begin()
+            while not self.finished():
+                self.remaining = 1 - self.progress()
+                rollout = self.estimate(self.collect())
+                for batch in self.minibatches(rollout):
+                    metrics = self.train_step(batch)
+                    self.averages.add(metrics, 1)
+                    if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:
+                        break  # the policy has moved far enough from the one that collected the rollout
+                self.rollouts += 1
+                self.look(bar)
+        return self.history
+
+    @torch.no_grad()
+    def collect(self) -> RolloutBuffer:
+        """Play T steps in every environment with the actor alone."""
+        model, length = self.model, self.config.rollout
+        noise = model.noise(length, self.envs.num_envs).to(self.device)
+        for step in range(length):
+            outputs = model.policy(torch.from_numpy(self.observations).to(self.device))
+            actions = model.sample(outputs, noise[step])
+            if self.buffer is None:
+                self.buffer = RolloutBuffer(length, self.envs.num_envs, self.observations, actions.cpu())
+            self.buffer.put(step, observations=self.observations, valid=~self.ended, actions=actions.cpu().numpy())
+            rewards, terminated, truncated = self.step_envs(model.clip(actions).cpu().numpy())
+            self.buffer.put(step, rewards=rewards, terminated=terminated, truncated=truncated)
+        self.buffer.put(length, observations=self.observations)
+        return self.buffer
+
+    @torch.no_grad()
+    def estimate(self, buffer: RolloutBuffer) -> tuple[Tensor, ...]:
+        """Observations, actions, their log-probabilities, advantages and returns ``[M, ...]`` of the M valid rows.
+
+        All values and log-probabilities come from one pass over the T + 1 observations of every environment: the value
+        of a row's true next observation is the next row's.
+        """
+        (length, count), config = buffer.rewards.shape, self.config
+        observations = buffer.observations.flatten(0, 1).to(self.device)
+        outputs, values = self.model(observations)
+        values = values.view(length + 1, count)
+        steps = (buffer.rewards, buffer.terminated, buffer.truncated)
+        rewards, terminated, truncated = (part.to(self.device) for part in steps)
+        advantages = generalized_advantages(
+            rewards, values[:-1], values[1:], terminated, truncated, config.gamma, config.gae_lambda
+        )
+        actions = buffer.actions.flatten(0, 1).to(self.device)
+        log_probs, _ = self.model.log_probs(outputs[: len(actions)], actions)
+        returns = advantages + values[:-1]
+        rows = (observations[: len(actions)], actions, log_probs, advantages.flatten(), returns.flatten())
+        valid = buffer.valid.flatten().nonzero().squeeze(1).to(self.device)
+        rollout = tuple(part.index_select(0, valid) for part in rows)
+        unexplained, spread = rollout[3].var(), rollout[4].var()  # returns - values = advantages
+        self.shown = {"explained variance": (1 - unexplained / spread.clamp(min=1e-8)).item(), "clip": self.clip()}
+        return rollout
+
+    def minibatches(self, rollout: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+        """Every row once an epoch, in a new order each time, in minibatches of nearly ``batch_size`` rows."""
+        rows = len(rollout[0])
+        parts = max(1, round(rows / self.config.batch_size))
+        for _ in range(self.config.update_epochs):
+            order = torch.randperm(rows).to(self.device)
+            yield from zip(*(part.index_select(0, order).tensor_split(parts) for part in rollout), strict=True)
+
+    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clipped policy loss + value loss - entropy bonus; advantages are standardised within the minibatch."""
+        observations, actions, old_log_probs, advantages, returns = batch
+        with self.autocast:
+            outputs, values = self.forward(observations)
+        log_probs, entropies = self.model.log_probs(outputs.float(), actions)
+        policy_loss = clipped_loss(log_probs, old_log_probs, standardised(advantages), self.clip())
+        value_loss = (values.float() - returns).square().mean()
+        entropy = entropies.mean()
+        loss = policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy
+        with torch.no_grad():
+            log_ratios = log_probs - old_log_probs
+            ratios = log_ratios.exp()
+            metrics = {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropy,
+                "approx_kl": (ratios - 1 - log_ratios).mean(),  # Schulman 2020, "Approximating KL divergence", k3
+                "clip_fraction": ((ratios - 1).abs() > self.clip()).float().mean(),
+            }
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+    def done(self) -> int:
+        """The rows of all rollouts so far, the few in which an environment only reset among them."""
+        return self.rollouts * self.config.rollout * self.envs.num_envs
+
+    def total(self) -> int:
+        rows = self.config.rollout * self.envs.num_envs
+        return max(1, self.config.steps // rows) * rows
+
+    def more_state(self) -> dict[str, Any]:
+        return super().more_state() | {"rollouts": self.rollouts}
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        super().restore_more(content)
+        self.rollouts = content["rollouts"]
+
+    def clip(self) -> float:
+        """The clipping range; it shrinks to zero over the run with ``anneal_clip``."""
+        return self.config.clip * (self.remaining if self.config.anneal_clip == "linear" else 1)
+
+    def learning_rate(self, step: int) -> float:
+        """Constant, or falling linearly; the same for all updates from one rollout."""
+        return self.config.learning_rate * (self.remaining if self.config.anneal == "linear" else 1)

@@ -1,0 +1,92 @@
+"""REINFORCE (Williams 1992): the policy gradient from whole episodes, with three ways to judge their returns."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab3.models import ActorCritic
+from lab3.trainer import RLTrainer, discounted_returns, standardised
+
+
+class ReinforceTrainer(RLTrainer):
+    """Plays whole episodes, one in each environment, and takes one step of the optimiser from them.
+
+    The baseline, by ``config.baseline``: ``none``, the returns as they are; ``standardise``, returns with mean 0 and
+    standard deviation 1 over all steps of the episodes; ``value``, returns less a learned V(s).
+    """
+
+    def train(self) -> list[dict[str, Any]]:
+        """Train for ``config.episodes`` episodes; returns the evaluations.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, once the update is finished and the run saved.
+            RunFailed: where a loss is not finite.
+        """
+        self.open()
+        with self.signals, self._progress() as bar:
+            self.begin()
+            while not self.finished():
+                batch = self.play()
+                metrics = self.train_step(batch)
+                self.averages.add(metrics, 1)
+                self.look(bar)
+        return self.history
+
+    @torch.no_grad()
+    def play(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One episode in each environment: observations, actions and discounted returns ``[M, ...]`` of its M steps.
+
+        Where a time limit cut an episode short, what was still to come is estimated by V of its last observation if
+        there is a learned value, and counts as nothing if there is none.
+        """
+        envs, model = self.envs, self.model
+        observations, _ = envs.reset()
+        rows: list[tuple[Tensor, Tensor, np.ndarray, np.ndarray]] = []
+        playing, totals = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs)
+        while playing.any():
+            seen = torch.from_numpy(observations)
+            outputs = model.policy(seen.to(self.device))
+            actions = model.sample(outputs, model.noise(envs.num_envs).to(self.device)).cpu()
+            observations, rewards, terminated, truncated, _ = envs.step(actions.numpy())
+            rewards = rewards * playing
+            totals += rewards
+            if truncated.any() and self.config.baseline == "value":
+                following = model.value(torch.from_numpy(observations).to(self.device)).cpu().numpy()
+                rewards = rewards + self.config.gamma * following * (truncated & ~terminated & playing)
+            rows.append((seen, actions, rewards, playing))
+            self.env_steps += int(playing.sum())
+            playing = playing & ~(terminated | truncated)
+        for total in totals:
+            self.end_episode(float(total))
+        seen, actions = (torch.stack(parts) for parts in list(zip(*rows, strict=True))[:2])
+        rewards, valid = (torch.from_numpy(np.stack(parts)) for parts in list(zip(*rows, strict=True))[2:])
+        returns = discounted_returns(rewards.float(), self.config.gamma)
+        return tuple(part[valid].to(self.device) for part in (seen, actions, returns))
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Minus the mean of log pi(a | s) times how good the return was, less an entropy bonus; plus the value's
+        squared error where there is one. As is usual, the factor gamma^t of the exact gradient is left out."""
+        observations, actions, returns = batch
+        with self.autocast:
+            outputs = self.forward(observations)
+        metrics = {}
+        if isinstance(self.model, ActorCritic):
+            outputs, values = outputs
+            advantages, value_loss = returns - values.detach(), (values.float() - returns).square().mean()
+            metrics["value_loss"] = value_loss.detach()
+        else:
+            advantages, value_loss = returns, 0.0
+        if self.config.baseline != "none":
+            advantages = standardised(advantages)
+        log_probs, entropies = self.model.log_probs(outputs.float(), actions)
+        policy_loss = -(log_probs * advantages).mean()
+        metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropies.detach().mean()}
+        return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropies.mean(), metrics
+
+    def done(self) -> int:
+        return len(self.curve)
+
+    def total(self) -> int:
+        return self.config.episodes

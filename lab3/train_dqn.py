@@ -1,0 +1,94 @@
+"""Deep Q-learning on any gymnasium environment with discrete actions.
+
+    python lab3/train_dqn.py                             CartPole-v1: 100,000 steps, about a minute
+    python lab3/train_dqn.py --double --dueling --n-step 3
+    python lab3/train_dqn.py --env LunarLander-v3
+    tensorboard --logdir lab3/model
+
+The last weights are seldom the best: returns swing from one evaluation to the next, so the run keeps the weights of the
+best evaluation and tests those, from other starts. TensorBoard shows both returns, and q, the mean of the values that
+were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/dqn.py.
+"""
+
+import dataclasses
+
+from lab1.config import launch, require
+from lab3.config import Real, RLConfig, Whole, prepare_torch
+
+
+@dataclasses.dataclass
+class Config(RLConfig):
+    """The flags of this script."""
+
+    algorithm = "dqn"
+
+    max_gradient_norm: float = 10.0
+    steps: Whole = None
+    """Steps of the environment (default: see SETTINGS in lab3/config.py)."""
+    batch_size: Whole = None
+    """Transitions in one step of the optimiser (default: see SETTINGS)."""
+    buffer_size: Whole = None
+    """Transitions that the replay buffer keeps (default: see SETTINGS)."""
+    learning_starts: Whole = None
+    """Steps that are only remembered, before learning begins (default: see SETTINGS)."""
+    train_every: Whole = None
+    """Steps of the environment between two phases of learning (default: see SETTINGS)."""
+    gradient_steps: Whole = None
+    """Steps of the optimiser in one phase of learning (default: see SETTINGS)."""
+    target_every: Whole = None
+    """Steps of the environment between copies of the network into the target network (default: see SETTINGS)."""
+    exploration: Real = None
+    """Share of the run over which the share of random actions falls (default: see SETTINGS)."""
+    final_epsilon: Real = None
+    """Share of random actions from then on (default: see SETTINGS)."""
+    double: bool = False
+    """Double DQN: the network chooses the next action, the target network values it."""
+    dueling: bool = False
+    """Dueling network: a state value and advantages instead of action values."""
+    n_step: int = 1
+    """Rewards that are summed before the target network takes over."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run:
+            self.steps, self.learning_starts = min(self.steps, 400), min(self.learning_starts, 100)
+            self.train_every, self.gradient_steps = min(self.train_every, 50), min(self.gradient_steps, 4)
+
+    def check(self) -> None:
+        super().check()
+        self.check_counts(
+            "steps", "batch_size", "buffer_size", "train_every", "gradient_steps", "target_every", "n_step"
+        )
+        starts = self.learning_starts
+        require(starts >= self.n_step, f"--learning-starts {starts}: at least --n-step, {self.n_step}, is needed")
+        require(0 < self.exploration <= 1, f"--exploration {self.exploration}: a share above 0, up to 1, is needed")
+        require(0 <= self.final_epsilon <= 1, f"--final-epsilon {self.final_epsilon}: a share from 0 to 1 is needed")
+
+    def describe(self) -> str:
+        parts = ["double"] * self.double + ["dueling"] * self.dueling
+        return self.describe_run(*parts, *([f"{self.n_step}step"] if self.n_step > 1 else []))
+
+
+def set_up(config: Config):
+    """The network in its Trainer, with its environments."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab3 import environments
+    from lab3.dqn import DQNTrainer
+    from lab3.models import QNetwork
+
+    prepare_torch(config)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    environments.require_discrete(envs, config.env, "DQN")
+    model = QNetwork(**environments.sizes(envs), hidden=config.hidden, dueling=config.dueling)
+    return DQNTrainer(model, config, envs)
+
+
+def main(config: Config) -> dict:
+    """Train, evaluating on the way; test the best; returns the test metrics."""
+    trainer = set_up(config)
+    trainer.train()
+    return trainer.test()
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,89 @@
+"""Proximal policy optimisation on any gymnasium environment, with discrete or continuous actions.
+
+    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds
+    python lab3/train_ppo.py --env LunarLander-v3        1,000,000 steps, a minute or two
+    python lab3/train_ppo.py --env Pendulum-v1           continuous actions
+    tensorboard --logdir lab3/model
+
+TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx_kl and clip_fraction
+(how far a rollout's updates moved the policy), entropy, explained variance (1: the value predicts the returns; 0: no
+better than their mean). Hyperparameters: the table in lab3/config.py. The algorithm: lab3/ppo.py.
+"""
+
+import dataclasses
+from typing import Literal
+
+from lab1.config import launch, require
+from lab3.config import Anneal, Real, RLConfig, Whole, prepare_torch
+
+
+@dataclasses.dataclass
+class Config(RLConfig):
+    """The flags of this script."""
+
+    algorithm = "ppo"
+
+    steps: Whole = None
+    """Steps of the environment, over all copies, at most: whole rollouts (default: see SETTINGS in lab3/config.py)."""
+    rollout: Whole = None
+    """Steps that every copy is played between updates (default: see SETTINGS)."""
+    batch_size: Whole = None
+    """Rows in a minibatch, about (default: see SETTINGS)."""
+    update_epochs: Whole = None
+    """How often every row is learned from (default: see SETTINGS)."""
+    gae_lambda: Real = None
+    """Lambda of generalised advantage estimation (default: see SETTINGS)."""
+    clip: Real = None
+    """How far the ratio of new to old probability may move from 1 before it no longer pays (default: see SETTINGS)."""
+    anneal_clip: Anneal = None
+    """Lower the clipping range linearly to zero over the run, or keep it (default: see SETTINGS)."""
+    entropy: Real = None
+    """Weight of the entropy bonus (default: see SETTINGS)."""
+    value_weight: float = 0.5
+    """Weight of the value's squared error."""
+    target_kl: Real = None
+    """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """What stands between the layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run:
+            self.steps, self.rollout = min(self.steps, 512), min(self.rollout, 16)
+
+    def check(self) -> None:
+        super().check()
+        self.check_counts("steps", "rollout", "batch_size", "update_epochs")
+        for name in ("gae_lambda", "clip"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"--{name.replace('_', '-')} {value}: a number from 0 to 1 is needed")
+        require(
+            self.target_kl is None or self.target_kl > 0, f"--target-kl {self.target_kl}: a positive number is needed"
+        )
+
+    def describe(self) -> str:
+        return self.describe_run()
+
+
+def set_up(config: Config):
+    """The network in its Trainer, with its environments."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab3 import environments
+    from lab3.models import ActorCritic
+    from lab3.ppo import PPOTrainer
+
+    prepare_torch(config)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    model = ActorCritic(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)
+    return PPOTrainer(model, config, envs)
+
+
+def main(config: Config) -> dict:
+    """Train, evaluating on the way; test the best; returns the test metrics."""
+    trainer = set_up(config)
+    trainer.train()
+    return trainer.test()
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,73 @@
+"""Exercise 2: REINFORCE without a baseline, with standardised returns, and with a learned value as the baseline.
+
+    python lab3/train_reinforce.py                       CartPole-v1, a learned value, 1,000 episodes
+    python lab3/train_reinforce.py --baseline none
+    python lab3/train_reinforce.py --baseline standardise
+    tensorboard --logdir lab3/model
+
+Hyperparameters: the table in lab3/config.py. The algorithm: lab3/reinforce.py.
+"""
+
+import dataclasses
+from typing import Literal
+
+from lab1.config import launch
+from lab3.config import Real, RLConfig, Whole, prepare_torch
+
+
+@dataclasses.dataclass
+class Config(RLConfig):
+    """The flags of this script."""
+
+    algorithm = "reinforce"
+
+    episodes: Whole = None
+    """Episodes to learn from (default: see SETTINGS in lab3/config.py)."""
+    num_envs: Whole = None
+    """Episodes that are played side by side and make up one step of the optimiser (default: see SETTINGS)."""
+    baseline: Literal["none", "standardise", "value"] = "value"
+    """What a return is judged against: nothing, the other steps' returns, or a learned V(s)."""
+    entropy: Real = None
+    """Weight of the entropy bonus (default: see SETTINGS)."""
+    value_weight: float = 0.5
+    """Weight of the value's squared error."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """What stands between the layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run:
+            self.episodes = min(self.episodes, 8)
+
+    def check(self) -> None:
+        super().check()
+        self.check_counts("episodes")
+
+    def describe(self) -> str:
+        return self.describe_run(self.baseline)
+
+
+def set_up(config: Config):
+    """The network in its Trainer, with its environments."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    from lab3 import environments
+    from lab3.models import ActorCritic, Policy
+    from lab3.reinforce import ReinforceTrainer
+
+    prepare_torch(config)
+    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    environments.require_discrete(envs, config.env, "REINFORCE")
+    network = ActorCritic if config.baseline == "value" else Policy
+    model = network(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)
+    return ReinforceTrainer(model, config, envs)
+
+
+def main(config: Config) -> dict:
+    """Train, evaluating on the way; test the best; returns the test metrics."""
+    trainer = set_up(config)
+    trainer.train()
+    return trainer.test()
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,335 @@
+"""What the three algorithms share: targets and losses as plain functions, and the Trainer over an environment's steps.
+
+Greedy evaluation chooses the weights; a test from other starts, once, ends the run.
+"""
+
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lab1 import checkpoint, logbook
+from lab1.config import Interrupted, RunFailed
+from lab1.metrics import Averages, in_words
+from lab1.models import describe
+from lab1.trainer import SAVE_SECONDS, Trainer
+from lab3 import environments
+from lab3.agent import Agent, play_episodes
+from lab3.agent import load_agent as load_agent  # where it is looked for
+from lab3.config import RLConfig
+
+TICKS = 200  # how often in a run its progress is logged and looked after
+RECENT = 20  # training episodes in a running mean
+CURVE_POINTS = 1000  # points of the learning curve in results.json, at most
+
+
+def td_targets(rewards: Tensor, next_q: Tensor, terminated: Tensor, gamma: float | Tensor) -> Tensor:
+    """What Q(s, a) should be: r + gamma Q(s', a'), but r alone where the episode terminated (Mnih et al. 2015). A
+    truncated step is one like any other: its s' is the true successor.
+
+    All ``[B]``; ``next_q`` is the value of the best action in s', or of the one that double DQN chooses; ``gamma`` may
+    differ by row, as it does for n-step returns.
+    """
+    return rewards + gamma * next_q * ~terminated
+
+
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, eq. 16), all ``[T, N]``, backwards in time:
+
+    delta = r + gamma V(s') (1 - terminated) - V(s);   A = delta + gamma lam (1 - terminated or truncated) A'.
+
+    ``next_values`` are those of the true next observations: what follows a terminated step is worth nothing, what
+    follows a truncated one is worth V(s'), and no advantage flows from one episode into another.
+    """
+    deltas = rewards + gamma * next_values * ~terminated - values
+    decay = gamma * lam * (~(terminated | truncated)).to(deltas.dtype)
+    advantages = torch.empty_like(deltas)
+    following = torch.zeros_like(deltas[0])
+    for delta, factor, advantage in zip(*(reversed(x.unbind()) for x in (deltas, decay, advantages)), strict=True):
+        following = torch.addcmul(delta, factor, following, out=advantage)
+    return advantages
+
+
+def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:
+    """G_t = r_t + gamma G_{t+1}, of rewards ``[T]`` or ``[T, N]`` that are 0 after an episode's end."""
+    returns = rewards.clone()
+    steps = returns.unbind()
+    for now, following in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
+        now.add_(following, alpha=gamma)
+    return returns
+
+
+def clipped_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """PPO's policy loss, to be minimised (Schulman et al. 2017, eq. 7): minus the mean of min(rho A, clip(rho) A),
+    where rho = pi(a | s) / pi_old(a | s) is clipped to 1 - clip .. 1 + clip. All ``[B]``."""
+    ratios = (log_probs - old_log_probs).exp()
+    return -torch.min(ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages).mean()
+
+
+def standardised(x: Tensor) -> Tensor:
+    """``x`` with mean 0 and standard deviation 1."""
+    return (x - x.mean()) / (x.std(correction=0) + 1e-8)
+
+
+class RLTrainer(Trainer):
+    """The Trainer over steps of an environment. An algorithm overrides ``train`` and ``loss``, and may override
+    ``done``, ``learning_rate``, ``more_state`` and ``restore_more``.
+
+    ``env_steps`` counts the actions that the environments took: what the run's length, the learning rate, exploration,
+    target networks and TensorBoard go by. ``step`` counts the steps of the optimiser, as in the other labs.
+    """
+
+    charted = ("return",)
+
+    def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
+        super().__init__(model, config, {"dataset": config.env, "env": config.env, "algorithm": config.algorithm})
+        self.envs, self.max_gradient_norm = envs, config.max_gradient_norm
+        self.env_steps = self.best_step = 0
+        self.best_return = -math.inf
+        self.curve: list[list[float]] = []  # of each training episode, [steps when it ended, return]
+        self.solved: dict[str, float] | None = None  # when the recent returns first reached the task's threshold
+        self.threshold = gymnasium.spec(config.env).reward_threshold
+        self.observations: np.ndarray | None = None  # where the environments stand [N, ...]
+        self.returns = np.zeros(envs.num_envs)  # so far, of the episodes that are being played
+        self.ended = np.zeros(envs.num_envs, bool)  # whose next step only resets
+        self.shown: dict[str, float] = {}  # the latest of further scalars for TensorBoard
+        self.began, self.ticks = time.monotonic(), 0
+        self.tick_steps, self.tick_seconds = 0, 0.0
+
+    # What an algorithm may override.
+
+    def done(self) -> int:
+        """How much of ``total`` is done."""
+        return self.env_steps
+
+    def total(self) -> int:
+        """The length of the run in what ``done`` counts."""
+        return self.config.steps
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam (Kingma & Ba 2015) with the epsilon that is usual in reinforcement learning, fused into one kernel."""
+        return torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, eps=1e-5, fused=True)
+
+    def learning_rate(self, step: int) -> float:
+        """Constant, or falling linearly with the share of the run that is done."""
+        falling = self.config.anneal == "linear"
+        return self.config.learning_rate * (max(0.0, 1 - self.progress()) if falling else 1)
+
+    def weight(self, batch: Any) -> int:
+        return 1
+
+    def more_state(self) -> dict[str, Any]:
+        content = {name: getattr(self, name) for name in PROGRESS}
+        content |= {"returns": torch.from_numpy(self.returns), "ended": torch.from_numpy(self.ended)}
+        observations = None if self.observations is None else torch.from_numpy(self.observations)
+        return content | {"observations": observations, "envs": environments.state(self.envs)}
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        for name in PROGRESS:
+            setattr(self, name, content[name])
+        if environments.restore(self.envs, content["envs"]) and content["observations"] is not None:
+            self.observations = content["observations"].cpu().numpy()
+            self.returns, self.ended = content["returns"].cpu().numpy(), content["ended"].cpu().numpy()
+
+    # What the algorithms' loops are made of.
+
+    def progress(self) -> float:
+        """The share of the run that is done, 0 to 1 or a little more."""
+        return self.done() / self.total()
+
+    def finished(self) -> bool:
+        return self.progress() >= 1
+
+    def ticks_due(self) -> int:
+        """How many of the run's ticks should have been."""
+        return min(TICKS, int(self.progress() * TICKS))
+
+    def clock(self) -> int:
+        return self.env_steps
+
+    def where(self) -> str:
+        return f"after {self.env_steps} steps of the environment and {self.step} of the optimiser"
+
+    def begin(self) -> None:
+        """Start the environments, or go on where a checkpoint left them; start the clock."""
+        if self.observations is None:
+            self.observations, _ = self.envs.reset()
+        if self.env_steps == 0:
+            self.log.graph(self.model, torch.from_numpy(self.observations[:1]).to(self.device))
+        self.ticks = self.ticks_due()
+        self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
+        self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
+        self.network.train()
+        self.trained = self.trained or not self.finished()
+
+    def step_envs(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of every environment: rewards, terminated, truncated, each ``[N]``; ``observations`` moves on.
+
+        An environment that ``ended`` before this step ignored its action: its row is no transition.
+        """
+        self.env_steps += len(actions) - int(self.ended.sum())
+        self.observations, rewards, terminated, truncated, _ = self.envs.step(actions)
+        self.returns += rewards
+        self.ended = terminated | truncated
+        if self.ended.any():
+            for env in self.ended.nonzero()[0]:
+                self.end_episode(float(self.returns[env]))
+            self.returns[self.ended] = 0
+        return rewards, terminated, truncated
+
+    def end_episode(self, episode_return: float) -> None:
+        """Take down a training episode."""
+        self.curve.append([self.env_steps, episode_return])
+        if self.solved is None and self.threshold is not None and len(self.curve) >= RECENT:
+            recent = statistics.fmean(point[1] for point in self.curve[-RECENT:])
+            if recent >= self.threshold:
+                seconds = round(self.seconds + time.monotonic() - self.began, 3)
+                self.solved = {"threshold": self.threshold, "step": self.env_steps, "seconds": seconds}
+
+    def look(self, bar: tqdm) -> None:
+        """To be called between steps of the loop: log, evaluate, save and stop, each where it is due."""
+        due = self.ticks_due() > self.ticks
+        if not due and not self.signals.received:
+            return
+        self.seconds += time.monotonic() - self.began  # what follows is not training
+        if due:
+            before, self.ticks = self.ticks, self.ticks_due()
+            self.log_progress(bar)
+            count = self.config.evaluations
+            if self.ticks * count // TICKS > before * count // TICKS:
+                self.end_evaluation(self.evaluate(self.make_envs("validation", self.config.evaluation_episodes)))
+                self.save()
+                self.save_due = time.monotonic() + SAVE_SECONDS
+        if self.signals.received or time.monotonic() > self.save_due:
+            self.save()
+            self.save_due = time.monotonic() + SAVE_SECONDS
+        if self.signals.received:
+            raise Interrupted(self.signals.received, self.folder)
+        self.began = time.monotonic()
+
+    def log_progress(self, bar: tqdm) -> None:
+        """Losses and returns since the last time, for TensorBoard and the progress bar."""
+        losses = self.averages.read()
+        for place, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                update = self.step - len(losses) + place + 1
+                raise RunFailed(f"the loss is {loss} at update {update}; a lower --learning-rate often helps")
+        points = {f"{name}/train": value for name, value in (self.averages.means() if losses else {}).items()}
+        self.averages = Averages()
+        recent = [point[1] for point in self.curve[-RECENT:]]
+        if recent:
+            points["return/train"] = statistics.fmean(recent)
+        speed = (self.env_steps - self.tick_steps) / max(self.seconds - self.tick_seconds, 1e-9)
+        self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
+        points |= {"learning rate": self.learning_rate(self.step), "steps per second": speed, **self.shown}
+        self.log.scalars(points, self.env_steps)
+        if not bar.disable:
+            bar.set_postfix_str(f"return {points.get('return/train', math.nan):.1f}", refresh=False)
+            bar.update(self.done() - bar.n)
+
+    # Evaluation and test.
+
+    def make_envs(self, purpose: str, count: int) -> VectorEnv:
+        """Environments to evaluate in: the same starts every time for one purpose, others for another."""
+        native = self.config.vectorization == "native"
+        return environments.make(self.config.env, count, self.config.seed, purpose, native)
+
+    def evaluate(self, envs: VectorEnv) -> dict[str, float]:
+        """Greedy returns of one episode in each environment: mean, standard deviation, mean length. The environments
+        are closed; the mode (training or evaluation) is what it was before."""
+        training = self.model.training
+        self.model.eval()
+        returns, lengths = play_episodes(Agent(self.model, self.config.env, self.device).act, envs)
+        self.model.train(training)
+        envs.close()
+        return {"return": float(returns.mean()), "return_sd": float(returns.std()), "length": float(lengths.mean())}
+
+    def end_evaluation(self, found: dict[str, float]) -> None:
+        """Take down one evaluation: history, best weights, TensorBoard."""
+        entry = {"step": self.env_steps, "episodes": len(self.curve), "updates": self.step}
+        self.history.append(entry | {"seconds": round(self.seconds, 3)} | found)
+        better = found["return"] >= self.best_return  # of equals, the one that learned longer
+        if better:
+            self.best_step, self.best_return = self.env_steps, found["return"]
+            self._save_best()
+        self.log.scalars({"return/validation": found["return"], "length/validation": found["length"]}, self.env_steps)
+        self.log.flush()
+        self.say(
+            f"step {self.env_steps:8d}  greedy return {found['return']:8.2f} ± {found['return_sd']:.2f}{'  *' * better}"
+        )
+
+    def test(self) -> dict[str, float]:
+        """Play the best weights from the test's starts, once; writes ``results.json``. A run that was tested already
+        and did not train since returns what was found then."""
+        path = self.folder / "results.json"
+        if path.exists() and not self.trained:
+            test = json.loads(path.read_text(encoding="utf-8"))["test"]
+            self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
+            return test
+        self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
+        test = self.evaluate(self.make_envs("test", self.config.test_episodes))
+        test["episodes"] = self.config.test_episodes
+        self._write_results(test, path)
+        self.log.end(self.settings(), {"return/test": test["return"]}, self.env_steps)
+        self.log.close()
+        self.envs.close()
+        self.say(f"best step {self.best_step}: test {in_words(test)}   ({self.seconds:.1f} s of training)")
+        self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
+        return test
+
+    def _write_results(self, test: dict[str, Any], path: Path) -> None:
+        validation = next(entry for entry in self.history if entry["step"] == self.best_step)
+        results = {
+            "script": logbook.script_name(self.config),
+            "config": self.settings(),
+            "dataset": self.config.env,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "steps": self.env_steps,
+            "episodes": len(self.curve),
+            "updates": self.step,
+            "best_step": self.best_step,
+            "seconds": round(self.seconds, 2),
+            "solved": self.solved,
+            "validation": {name: validation[name] for name in ("return", "return_sd", "length")},
+            "test": test,
+            "history": self.history,
+            "curve": thinned(self.curve, CURVE_POINTS),
+            "environment": logbook.environment(self.device),
+        }
+        logbook.write_json(results, path)
+
+    def _save_best(self) -> None:
+        content = {"model": describe(self.model), "weights": self.model.state_dict(), "about": self.about}
+        checkpoint.save(content | {"step": self.best_step, "return": self.best_return}, self.folder / "best.pt")
+
+    def _progress(self) -> tqdm:
+        # disable=None: no bar where standard error is no terminal.
+        return tqdm(total=self.total(), initial=self.done(), unit=" steps", disable=None, leave=False)
+
+
+# What a checkpoint holds of the fields above.
+PROGRESS = ("env_steps", "best_step", "best_return", "curve", "solved", "shown")
+
+
+def thinned(curve: list[list[float]], points: int) -> list[list[float]]:
+    """A curve of at most so many points: means of successive episodes, each with the step of the last one."""
+    group = math.ceil(len(curve) / points)
+    parts = [curve[start : start + group] for start in range(0, len(curve), group or 1)]
+    return [[part[-1][0], round(statistics.fmean(value for _, value in part), 3)] for part in parts]

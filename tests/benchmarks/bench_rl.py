@@ -1,0 +1,188 @@
+"""PPO and DQN on CartPole-v1 against Stable-Baselines3, in one process and in turn; and what a user waits for.
+
+    python tests/benchmarks/bench_rl.py                  3 rounds of each
+    python tests/benchmarks/bench_rl.py --rounds 5 --only ppo
+    python tests/benchmarks/bench_rl.py --only user      seconds until CartPole-v1 and LunarLander-v3 are solved by PPO
+
+Stable-Baselines3 gets our hyperparameters, from lab3/config.py or, in the rows "zoo", those of RL Baselines3 Zoo: the
+same networks, environment steps, minibatches and epochs, and so the same updates to each step. Ours is all that a user
+gets: TensorBoard, progress, checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing. "single
+environments" plays the same single environments as Stable-Baselines3, in place of gymnasium's own vector version of
+CartPole. Round r has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's
+ratio. Returns are those of the last weights, greedy, over 20 episodes from starts that both share.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab3 import environments, train_dqn, train_ppo
+from lab3.agent import Agent, play_episodes
+
+ENV = "CartPole-v1"
+# rl-baselines3-zoo, hyperparams/ppo.yml, CartPole-v1
+ZOO_PPO = {
+    **{"steps": 100_000, "num_envs": 8, "rollout": 32, "batch_size": 256, "update_epochs": 20, "learning_rate": 1e-3},
+    **{"anneal": "linear", "anneal_clip": "linear", "gamma": 0.98, "gae_lambda": 0.8, "clip": 0.2, "entropy": 0.0},
+}
+
+
+def greedy_return(act) -> float:
+    """Mean return of 20 greedy episodes."""
+    envs = environments.make(ENV, 20, seed=0, purpose="play")
+    returns, _ = play_episodes(act, envs)
+    envs.close()
+    return float(returns.mean())
+
+
+def ours(script, flags: dict[str, Any]):
+    """A function that trains with a seed and returns how many steps that took and how the agent acts."""
+
+    def train(seed: int):
+        folder = Path(tempfile.mkdtemp())
+        config = script.Config(**flags, seed=seed, evaluations=1, evaluation_episodes=1, model_dir=folder, device="cpu")
+        trainer = script.set_up(config)
+        trainer.train()
+        return trainer.env_steps, Agent(trainer.model.eval(), ENV).act
+
+    return train
+
+
+def peer_ppo(flags: dict[str, Any]):
+    """The same with Stable-Baselines3's PPO."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    config = train_ppo.Config(**flags)
+
+    def train(seed: int):
+        envs = make_vec_env(ENV, config.num_envs, seed=seed)
+        learner = PPO(
+            "MlpPolicy",
+            envs,
+            **{"n_steps": config.rollout, "batch_size": config.batch_size, "n_epochs": config.update_epochs},
+            **{"gamma": config.gamma, "gae_lambda": config.gae_lambda, "ent_coef": config.entropy},
+            learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
+            clip_range=lambda left: config.clip * (left if config.anneal_clip == "linear" else 1),
+            policy_kwargs={"net_arch": list(config.hidden)},
+            seed=seed,
+            device="cpu",
+        )
+        learner.learn(config.steps)
+        return learner.num_timesteps, lambda seen: learner.predict(seen, deterministic=True)[0]
+
+    return train
+
+
+def peer_dqn(flags: dict[str, Any]):
+    """The same with Stable-Baselines3's DQN."""
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_util import make_vec_env
+
+    config = train_dqn.Config(**flags)
+
+    def train(seed: int):
+        learner = DQN(
+            "MlpPolicy",
+            make_vec_env(ENV, config.num_envs, seed=seed),
+            learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
+            **{"buffer_size": config.buffer_size, "learning_starts": config.learning_starts, "gamma": config.gamma},
+            **{"train_freq": config.train_every, "gradient_steps": config.gradient_steps},
+            **{"batch_size": config.batch_size, "target_update_interval": config.target_every},
+            **{"exploration_fraction": config.exploration, "exploration_final_eps": config.final_epsilon},
+            policy_kwargs={"net_arch": list(config.hidden)},
+            seed=seed,
+            device="cpu",
+        )
+        learner.learn(config.steps)
+        return learner.num_timesteps, lambda seen: learner.predict(seen, deterministic=True)[0]
+
+    return train
+
+
+def workloads(only: str | None) -> dict[str, dict[str, Any]]:
+    """``{workload: {who: function that trains}}``; the last one of each is the peer."""
+    single = {"vectorization": "sync"}
+    found = {
+        "PPO": {
+            "ours": ours(train_ppo, {}),
+            "ours, single environments": ours(train_ppo, single),
+            "Stable-Baselines3": peer_ppo({}),
+        },
+        "PPO, zoo": {
+            "ours": ours(train_ppo, ZOO_PPO),
+            "ours, single environments": ours(train_ppo, ZOO_PPO | single),
+            "Stable-Baselines3": peer_ppo(ZOO_PPO),
+        },
+        "DQN": {"ours": ours(train_dqn, {}), "Stable-Baselines3": peer_dqn({})},
+    }
+    return {name: ways for name, ways in found.items() if only is None or name.lower().startswith(only)}
+
+
+def compare(name: str, ways: dict[str, Any], rounds: int) -> None:
+    """Train every way once a round, in turn, and print the table."""
+    speeds, costs, returns = ({who: [] for who in ways} for _ in range(3))
+    for seed in range(rounds):
+        for who, train in ways.items():
+            began, began_cpu = time.perf_counter(), time.process_time()
+            steps, act = train(seed)
+            speeds[who].append(steps / (time.perf_counter() - began))
+            costs[who].append((time.process_time() - began_cpu) / steps)
+            returns[who].append(greedy_return(act))
+    *_, peer = ways
+    print(f"\n{name}, {ENV}, {torch.get_num_threads()} thread, median of {rounds} rounds")
+    print(f"{'':27s}{'steps/s':>9s}{'min':>9s}{'max':>9s}{'ratio':>7s}{'by CPU time':>13s}   greedy return by round")
+    for who in ways:
+        ratio = statistics.median(own / other for own, other in zip(speeds[who], speeds[peer], strict=True))
+        by_cpu = statistics.median(other / own for own, other in zip(costs[who], costs[peer], strict=True))
+        middle, low, high = statistics.median(speeds[who]), min(speeds[who]), max(speeds[who])
+        shown = ", ".join(f"{value:.0f}" for value in returns[who])
+        print(f"{who:27s}{middle:9,.0f}{low:9,.0f}{high:9,.0f}{ratio:6.2f}x{by_cpu:12.2f}x   {shown}")
+
+
+def user(env: str, target: float, rounds: int) -> None:
+    """train_ppo.py as it comes: seconds of training until the last 20 training episodes reached the environment's
+    threshold, and until a greedy evaluation reached the target; the test at the end."""
+    print(f"\ntrain_ppo.py --env {env}")
+    for seed in range(rounds):
+        config = train_ppo.Config(env=env, seed=seed, device="cpu", model_dir=Path(tempfile.mkdtemp()))
+        began, began_cpu = time.perf_counter(), time.process_time()
+        trainer = train_ppo.set_up(config)
+        trainer.train()
+        test = trainer.test()
+        wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+        reached = next((point["seconds"] for point in trainer.history if point["return"] >= target), None)
+        solved = trainer.solved and f"after {trainer.solved['seconds']:.1f} s, {trainer.solved['step']:,} steps"
+        print(f"seed {seed}: {trainer.threshold:.0f} in training {solved or 'never'}", end="; ")
+        print(f"greedy {target:.0f} {f'after {reached:.1f} s' if reached else 'never'}", end="; ")
+        print(f"test {test['return']:.1f} ± {test['return_sd']:.1f} after {trainer.seconds:.1f} s of training", end=" ")
+        print(f"({wall:.1f} s with evaluations and test, {cpu:.1f} s of CPU time)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["ppo", "dqn", "user"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    if arguments.only != "user":
+        try:
+            ways = workloads(arguments.only)
+        except ImportError:
+            raise SystemExit("Stable-Baselines3 is not installed: pip install stable-baselines3") from None
+        for name, one in ways.items():
+            compare(name, one, arguments.rounds)
+    if arguments.only in (None, "user"):
+        user("CartPole-v1", 475, arguments.rounds)
+        user("LunarLander-v3", 240, 1)
+
+
+if __name__ == "__main__":
+    main()

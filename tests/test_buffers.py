@@ -1,0 +1,220 @@
+"""Buffers and environments: no row but true transitions, n-step returns by hand, state that survives."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from lab1.config import UsageError
+from lab3 import environments, train_ppo
+from lab3.buffers import ReplayBuffer
+
+
+class Counting(gymnasium.Env):
+    """Observes (episode, step); an episode of episode + 2 steps, which terminate and are truncated in turn."""
+
+    observation_space = gymnasium.spaces.Box(0, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self):
+        self.episode, self.at = 0, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.at = self.episode + 1, 0
+        return np.array([self.episode, 0], np.float32), {}
+
+    def step(self, action):
+        self.at += 1
+        over = self.at == self.episode + 2
+        odd = self.episode % 2 == 1
+        return np.array([self.episode, self.at], np.float32), float(self.at), over and odd, over and not odd, {}
+
+
+gymnasium.register("Counting-v0", Counting, max_episode_steps=1000)
+
+
+def add(buffer, env, at, reward, terminated=False, truncated=False, valid=True):
+    row = [np.array([[env, at]], np.float32), np.array([at]), np.array([reward]), np.array([[env, at + 1]], np.float32)]
+    buffer.add(*row, np.array([terminated]), np.array([truncated]), np.array([valid]))
+
+
+def test_n_step_returns_by_hand():
+    buffer = ReplayBuffer(10, 1, np.zeros((1, 2), np.float32), gamma=0.5, n_step=3)
+    for at, reward in enumerate((8.0, 4.0, 2.0)):
+        assert buffer.size == 0
+        add(buffer, 0, at, reward)
+    assert buffer.size == 1
+    add(buffer, 0, 3, 16.0, terminated=True)
+    add(buffer, 0, 99, 99.0, valid=False)  # the step that only resets
+    add(buffer, 1, 0, 1.0)
+    add(buffer, 1, 1, 6.0, truncated=True)
+    assert buffer.size == 6
+    # 8 + 4/2 + 2/4;  4 + 2/2 + 16/4;  2 + 16/2;  16;  then the second episode: 1 + 6/2;  6.
+    assert buffer.rewards[:6].tolist() == [10.5, 9.0, 10.0, 16.0, 4.0, 6.0]
+    assert buffer.discounts[:6].tolist() == [0.125, 0.125, 0.25, 0.5, 0.25, 0.5]
+    assert buffer.terminated[:6].tolist() == [False, True, True, True, False, False]  # a truncation bootstraps
+    assert buffer.observations[:6].tolist() == [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0], [1, 1]]
+    assert buffer.next_observations[:6].tolist() == [[0, 3], [0, 4], [0, 4], [0, 4], [1, 2], [1, 2]]
+    assert buffer.actions[:6].tolist() == [0, 1, 2, 3, 0, 1]
+
+
+def test_the_oldest_transitions_make_room_and_the_state_survives():
+    def filled(count):
+        buffer = ReplayBuffer(4, 1, np.zeros((1, 2), np.float32), gamma=0.9, n_step=2)
+        for at in range(count):
+            add(buffer, 0, at, at)
+        return buffer
+
+    buffer = filled(7)  # six complete transitions, of which the last four are there
+    assert buffer.size == 4
+    assert sorted(buffer.actions.tolist()) == [2, 3, 4, 5]
+    for count in (3, 7):
+        buffer, copy = filled(count), filled(0)
+        copy.load_state_dict(buffer.state_dict())
+        samples = []
+        for each in (buffer, copy):
+            add(each, 0, 50, 50.0)
+            torch.manual_seed(1)
+            samples.append(each.sample(64))
+        assert all(map(torch.equal, *samples))
+    with pytest.raises(ValueError, match="not one of 3"):
+        ReplayBuffer(3, 1, np.zeros((1, 2), np.float32), gamma=0.9).load_state_dict(filled(7).state_dict())
+
+
+def test_every_transition_is_a_true_one():
+    envs = environments.make("Counting-v0", 3, seed=0)
+    assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    buffer = ReplayBuffer(1000, 3, envs.observation_space.sample(), gamma=1.0)
+    observations, _ = envs.reset()
+    ended = np.zeros(3, bool)
+    for _ in range(60):
+        before, valid = observations, ~ended
+        observations, rewards, terminated, truncated, _ = envs.step(np.zeros(3, int))
+        buffer.add(before, np.zeros(3, int), rewards, observations, terminated, truncated, valid)
+        ended = terminated | truncated
+    (episode, at), (next_episode, next_at) = (
+        buffer.observations[: buffer.size].T,
+        buffer.next_observations[: buffer.size].T,
+    )
+    assert torch.equal(episode, next_episode)
+    assert torch.equal(next_at, at + 1)
+    assert torch.equal(buffer.rewards[: buffer.size], next_at)
+    last = next_at == episode + 2  # the final observation, not the next episode's first one
+    assert torch.equal(buffer.terminated[: buffer.size], last & (episode % 2 == 1))
+    assert (last & (episode % 2 == 0)).any()
+
+
+def test_a_rollouts_rows_are_true_transitions(tmp_path):
+    config = train_ppo.Config(env="Counting-v0", model_dir=tmp_path, num_envs=3, rollout=50, steps=1000)
+    trainer = train_ppo.set_up(config)
+    trainer.open()
+    trainer.begin()
+    for _ in range(2):
+        buffer = trainer.collect()
+        before, after = buffer.observations[:-1][buffer.valid], buffer.observations[1:][buffer.valid]
+        assert torch.equal(before[:, 0], after[:, 0])
+        assert torch.equal(before[:, 1] + 1, after[:, 1])
+        assert torch.equal(buffer.rewards[buffer.valid], after[:, 1])
+        resets = ~buffer.valid
+        assert resets.any()
+        assert (buffer.observations[1:][resets][:, 1] == 0).all()
+        ended = buffer.terminated | buffer.truncated
+        assert torch.equal(ended[:-1], resets[1:])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "native"),
+    [
+        ("CartPole-v1", False),
+        ("CartPole-v1", True),
+        ("Acrobot-v1", False),
+        ("MountainCar-v0", False),
+        ("Pendulum-v1", False),
+        ("NavigationGoal-v0", False),
+    ],
+)
+def test_environments_that_are_plain_data_are_saved_whole(env_id, native):
+    def play(envs, steps):
+        found = []
+        for step in range(steps):
+            actions = np.stack([np.full(envs.single_action_space.shape, (step + i) % 2) for i in range(3)])
+            observations, rewards, terminated, truncated, _ = envs.step(actions.astype(envs.action_space.dtype))
+            found.append(np.concatenate([observations.ravel(), rewards, terminated, truncated]))
+        return np.stack(found)
+
+    first = environments.make(env_id, 3, seed=0, native=native)
+    play(first, 30)
+    saved = environments.state(first)
+    assert saved["whole"]
+    second = environments.make(env_id, 3, seed=9, native=native)
+    assert environments.restore(second, saved)
+    np.testing.assert_array_equal(play(first, 300), play(second, 300))  # over several resets and time limits
+
+
+def test_an_environment_that_is_not_plain_data_begins_a_new_episode():
+    first = environments.make("LunarLander-v3", 2, seed=0)
+    first.reset()
+    saved = environments.state(first)
+    assert not saved["whole"]
+    second = environments.make("LunarLander-v3", 2, seed=9)
+    assert not environments.restore(second, saved)
+    np.testing.assert_array_equal(first.reset()[0], second.reset()[0])
+
+
+def test_seeds_of_runs_copies_and_purposes_all_differ():
+    starts = [
+        tuple(observation)
+        for seed in range(3)
+        for purpose in environments.PURPOSES
+        for observation in environments.make("CartPole-v1", 4, seed, purpose).reset()[0]
+    ]
+    assert len(set(starts)) == 3 * len(environments.PURPOSES) * 4
+    again = environments.make("CartPole-v1", 4, 2, environments.PURPOSES[-1])
+    assert [tuple(observation) for observation in again.reset()[0]] == starts[-4:]
+    samples = [environments.make("CartPole-v1", 16, 0, purpose).action_space.sample() for purpose in ("test", "play")]
+    assert not np.array_equal(*samples)
+
+
+def test_the_native_cartpole_is_the_same_environment():
+    native, sync = (environments.make("CartPole-v1", 4, seed=0, native=native) for native in (True, False))
+    native.reset(), sync.reset()
+    native.state = np.stack([env.unwrapped.state for env in sync.envs], axis=1)
+    ended = np.zeros(4, bool)
+    rng = np.random.default_rng(0)
+    while not ended.all():
+        actions = rng.integers(0, 2, 4)
+        ours, theirs = native.step(actions), sync.step(actions)
+        for mine, their in zip(ours[:4], theirs[:4], strict=True):
+            np.testing.assert_allclose(mine[~ended], their[~ended], rtol=1e-5, atol=1e-6)
+        ended |= theirs[2]
+    native.steps[:] = 499  # one step before the time limit
+    native.state[:] = 0.0
+    native.prev_done[:] = False
+    _, rewards, terminated, truncated, _ = native.step(np.ones(4, int))
+    assert (rewards.tolist(), terminated.any(), truncated.all()) == ([1.0] * 4, False, True)
+    _, rewards, terminated, truncated, _ = native.step(np.ones(4, int))  # this one only resets
+    assert (rewards.tolist(), terminated.any(), truncated.any()) == ([0.0] * 4, False, False)
+    assert np.abs(native.state).max() <= 0.05
+
+
+def test_observations_are_vectors_of_floats_or_stacked_frames():
+    assert environments.make_single("FrozenLake-v1").reset()[0].shape == (16,)  # one-hot
+    car = environments.make_single("CarRacing-v3")
+    frames, _ = car.reset(seed=0)
+    assert (frames.shape, frames.dtype) == ((4, 64, 64), np.uint8)
+    later = car.step(3)[0]
+    assert np.array_equal(later[:3], frames[1:])  # the oldest frame leaves
+    assert car.action_space == gymnasium.spaces.Discrete(5)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "complaint"),
+    [("NoSuchThing-v0", "NoSuchThing"), ("CartPole-v99", "CartPole"), ("os:CartPole-v1", "without a module")],
+)
+def test_what_is_not_there_is_said_in_one_line(env_id, complaint):
+    with pytest.raises(UsageError) as error:
+        environments.make(env_id, 2, seed=0)
+    assert complaint in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,283 @@
+"""Targets and losses of reinforcement learning against numbers worked out by hand; what is counted, and on what."""
+
+import math
+
+import pytest
+import torch
+
+from lab3 import train_dqn, train_ppo, train_reinforce
+from lab3.dqn import DQNTrainer
+from lab3.models import ActorCritic, Policy, QNetwork
+from lab3.trainer import (
+    clipped_loss,
+    discounted_returns,
+    generalized_advantages,
+    standardised,
+    td_targets,
+    thinned,
+)
+
+F, T = False, True
+
+
+def test_td_targets_by_hand():
+    # A step, a truncated step (bootstrapped like any other), a terminated step (worth its reward and no more).
+    targets = td_targets(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 20.0, 30.0]), torch.tensor([F, F, T]), 0.5)
+    assert targets.tolist() == [6.0, 12.0, 3.0]
+    # Returns of three, two and one step: the discount differs by row.
+    targets = td_targets(
+        torch.ones(3), torch.full((3,), 8.0), torch.tensor([F, F, F]), torch.tensor([0.125, 0.25, 0.5])
+    )
+    assert targets.tolist() == [2.0, 3.0, 5.0]
+
+
+def test_advantages_of_a_truncation_and_a_termination_by_hand():
+    def column(*values):
+        return torch.tensor(values).unsqueeze(1)
+
+    advantages = generalized_advantages(
+        rewards=column(1.0, 2.0, 3.0, 4.0),
+        values=column(1.0, 2.0, 3.0, 4.0),
+        next_values=column(2.0, 10.0, 4.0, 100.0),
+        terminated=column(F, F, F, T),
+        truncated=column(F, T, F, F),
+        gamma=0.5,
+        lam=0.5,
+    )
+    # deltas: 1 + 0.5 * 2 - 1 = 1;  2 + 0.5 * 10 - 2 = 5, bootstrapped;  3 + 0.5 * 4 - 3 = 2;  4 - 4 = 0, not so.
+    # advantages: 1 + 0.25 * 5;  5, as nothing flows over the truncation;  2 + 0.25 * 0;  0.
+    assert advantages.squeeze(1).tolist() == [2.25, 5.0, 2.0, 0.0]
+
+
+def slow_advantages(rewards, values, next_values, terminated, truncated, gamma, lam):
+    """The definition (Schulman et al. 2016, eq. 16): the sum of (gamma lam)^l delta_{t+l} up to the episode's end."""
+    advantages = torch.zeros_like(rewards)
+    for env in range(rewards.shape[1]):
+        for start in range(len(rewards)):
+            total, factor = 0.0, 1.0
+            for step in range(start, len(rewards)):
+                following = 0.0 if terminated[step, env] else next_values[step, env].item()
+                total += factor * (rewards[step, env].item() + gamma * following - values[step, env].item())
+                factor *= gamma * lam
+                if terminated[step, env] or truncated[step, env]:
+                    break
+            advantages[start, env] = total
+    return advantages
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_advantages_against_the_definition(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rewards, values, next_values = torch.randn(3, 40, 6, dtype=torch.float64, generator=generator)
+    terminated, truncated = torch.rand(2, 40, 6, generator=generator) < 0.15
+    assert (terminated & truncated).any() or seed  # both at once happens, too
+    arguments = (rewards, values, next_values, terminated, truncated, 0.97, 0.9)
+    assert torch.allclose(generalized_advantages(*arguments), slow_advantages(*arguments), atol=1e-12)
+
+
+def test_discounted_returns_by_hand():
+    rewards = torch.tensor([[1.0, 4.0], [2.0, 8.0], [4.0, 0.0]])  # the second episode has two steps
+    assert discounted_returns(rewards, 0.5).tolist() == [[3.0, 8.0], [4.0, 8.0], [4.0, 0.0]]
+    assert rewards[0, 0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective"),
+    [(1.5, 1.0, 1.2), (1.1, 1.0, 1.1), (0.5, 1.0, 0.5), (0.5, -1.0, -0.8), (0.9, -1.0, -0.9), (1.5, -1.0, -1.5)],
+)
+def test_clipped_loss_by_hand(ratio, advantage, objective):
+    log_probs = torch.tensor([math.log(0.3 * ratio)], requires_grad=True)
+    loss = clipped_loss(log_probs, torch.tensor([math.log(0.3)]), torch.tensor([advantage]), clip=0.2)
+    assert loss.item() == pytest.approx(-objective)
+    loss.backward()
+    moved_too_far = (ratio > 1.2 and advantage > 0) or (ratio < 0.8 and advantage < 0)
+    assert log_probs.grad.item() == pytest.approx(0.0 if moved_too_far else -ratio * advantage)
+
+
+def test_standardised_and_thinned_by_hand():
+    assert standardised(torch.tensor([1.0, 3.0])).tolist() == pytest.approx([-1.0, 1.0])
+    assert standardised(torch.tensor([5.0, 5.0])).tolist() == [0.0, 0.0]
+    assert thinned([[10, 1.0], [20, 3.0], [30, 8.0]], points=2) == [[20, 2.0], [30, 8.0]]
+    assert thinned([], points=2) == []
+
+
+def test_the_categorical_policy_against_torch():
+    torch.manual_seed(0)
+    policy, logits, actions = Policy([4], 3), torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    reference = torch.distributions.Categorical(logits=logits)
+    log_probs, entropies = policy.log_probs(logits, actions)
+    assert torch.allclose(log_probs, reference.log_prob(actions))
+    assert torch.allclose(entropies, reference.entropy())
+    drawn = policy.sample(logits[:1].expand(20_000, 3), policy.noise(20_000)).bincount(minlength=3) / 20_000
+    assert torch.allclose(drawn, reference.probs[0], atol=0.015)  # four standard errors
+
+
+def test_the_gaussian_policy_against_torch():
+    torch.manual_seed(0)
+    policy = ActorCritic([4], 2, low=[-1.0, -2.0], high=[1.0, 2.0])
+    policy.log_std.data = torch.tensor([-0.5, 0.3])
+    means, actions = torch.randn(5, 2), torch.randn(5, 2)
+    reference = torch.distributions.Independent(torch.distributions.Normal(means, policy.log_std.exp()), 1)
+    log_probs, entropies = policy.log_probs(means, actions)
+    assert torch.allclose(log_probs, reference.log_prob(actions))
+    assert torch.allclose(entropies, reference.entropy())
+    drawn = policy.sample(means[:1].expand(20_000, 2), policy.noise(20_000))
+    assert torch.allclose(drawn.mean(0), means[0], atol=0.04)
+    assert torch.allclose(drawn.std(0), policy.log_std.exp(), atol=0.04)
+    assert policy.clip(torch.tensor([[3.0, -3.0]])).tolist() == [[1.0, -2.0]]
+
+
+def test_networks_begin_as_they_should():
+    torch.manual_seed(0)
+    model = ActorCritic([8], 4, hidden=(64, 64))
+    observations = torch.randn(100, 8)
+    outputs, values = model(observations)
+    assert torch.equal(outputs, model.policy(observations))
+    assert torch.equal(values, model.value(observations))
+    assert outputs.softmax(-1).sub(0.25).abs().max() < 0.02  # a policy that prefers nothing yet
+    first = model.actor[0].weight
+    assert torch.allclose(first.T @ first, 2 * torch.eye(8), atol=1e-5)  # orthogonal, gain sqrt 2
+    assert model.actor[-1].weight.norm(dim=1).tolist() == pytest.approx([0.01] * 4)
+    assert model.critic[-1].weight.norm().item() == pytest.approx(1.0)
+
+
+def test_a_dueling_network_is_value_plus_centred_advantages():
+    torch.manual_seed(0)
+    model = QNetwork([3], 2, hidden=(8,), dueling=True)
+    model.layers[-1].weight.data.zero_()
+    model.layers[-1].bias.data = torch.tensor([5.0, 1.0, 4.0])  # V, A of either action
+    assert model(torch.zeros(1, 3)).tolist() == [[3.5, 6.5]]
+
+
+def test_frames_go_through_every_network():
+    frames = torch.randint(0, 256, (2, 4, 64, 64), dtype=torch.uint8)
+    outputs, values = ActorCritic([4, 64, 64], 5, hidden=(16,))(frames)
+    assert (outputs.shape, values.shape) == ((2, 5), (2,))
+    assert QNetwork([4, 64, 64], 5, hidden=(16,), dueling=True)(frames).shape == (2, 5)
+    assert Policy([4, 64, 64], 5, hidden=(16,)).greedy(frames).shape == (2,)
+
+
+# What is counted, and on what.
+
+
+def ppo(folder, **changes):
+    flags = {"num_envs": 2, "rollout": 16, "batch_size": 8, "update_epochs": 3, "evaluation_episodes": 2}
+    return train_ppo.set_up(train_ppo.Config(model_dir=folder, **flags | changes))
+
+
+def dqn(folder, **changes):
+    flags = {"hidden": (16,), "train_every": 4, "gradient_steps": 2, "batch_size": 8, "evaluation_episodes": 2}
+    return train_dqn.set_up(train_dqn.Config(model_dir=folder, **flags | changes))
+
+
+def test_ppo_counts_its_updates(tmp_path):
+    # Pendulum-v1 never terminates and its episodes have 200 steps: 6 rollouts of 32 rows end before the first reset.
+    trainer = ppo(tmp_path, env="Pendulum-v1", steps=192)
+    trainer.train()
+    assert trainer.env_steps == 192
+    assert trainer.step == 6 * 3 * 4
+    assert trainer.optimizer.state[trainer.model.log_std]["step"] == 72
+
+
+def test_ppo_leaves_out_the_rows_in_which_an_environment_only_resets(tmp_path):
+    trainer = ppo(tmp_path, steps=4_000, rollout=64, evaluations=1)
+    trainer.open()
+    trainer.begin()
+    rows = 0
+    for _ in range(3):
+        rollout = trainer.estimate(trainer.collect())
+        rows += len(rollout[0])
+    assert trainer.curve  # episodes did end
+    assert rows == trainer.env_steps == 3 * 64 * 2 - len(trainer.curve) + trainer.ended.sum()
+
+
+def test_ppo_uses_every_row_once_an_epoch(tmp_path):
+    trainer = ppo(tmp_path)
+    rows = torch.arange(37)
+    batches = [batch for (batch,) in trainer.minibatches((rows,))]
+    assert [len(batch) for batch in batches] == [8, 8, 7, 7, 7] * 3
+    epochs = torch.cat(batches).view(3, 37)
+    assert all(torch.equal(epoch.sort().values, rows) for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_ppo_stops_at_the_kl_divergence_asked_for(tmp_path):
+    trainer = ppo(tmp_path, steps=32, target_kl=1e-9, learning_rate=0.1)
+    trainer.train()
+    assert trainer.step == 2  # of 12: the first update is from the policy itself, after it the two differ
+
+
+def test_reinforce_takes_one_step_an_update(tmp_path):
+    config = train_reinforce.Config(model_dir=tmp_path, episodes=8, num_envs=2, evaluation_episodes=2)
+    trainer = train_reinforce.set_up(config)
+    trainer.train()
+    assert (trainer.step, len(trainer.curve)) == (4, 8)
+    assert trainer.env_steps == sum(value for _, value in trainer.curve)  # CartPole pays 1 a step
+
+
+def test_dqn_counts_updates_and_targets_on_the_environments_steps(tmp_path, monkeypatch):
+    copies = []
+    update_target = DQNTrainer.update_target
+    monkeypatch.setattr(DQNTrainer, "update_target", lambda self: (copies.append(self.env_steps), update_target(self)))
+    trainer = dqn(tmp_path, steps=400, learning_starts=100, target_every=50)
+    trainer.train()
+    assert trainer.env_steps == 400
+    assert trainer.step == 2 * len(range(100, 401, 4))
+    assert copies == list(range(50, 401, 50))
+    assert all(map(torch.equal, trainer.target.state_dict().values(), trainer.model.state_dict().values()))
+    assert trainer.buffer.size == 400  # not one reset among them
+
+
+def test_epsilon_and_the_learning_rate_follow_the_environments_steps(tmp_path):
+    trainer = dqn(tmp_path, steps=1000, exploration=0.5, final_epsilon=0.1, learning_rate=0.01, anneal="linear")
+    expected = {0: (1.0, 0.01), 250: (0.55, 0.0075), 500: (0.1, 0.005), 900: (0.1, 0.001), 1000: (0.1, 0.0)}
+    for trainer.env_steps, (epsilon, rate) in expected.items():
+        trainer.step = 7  # the optimiser's steps do not matter
+        assert trainer.epsilon() == pytest.approx(epsilon)
+        assert trainer.learning_rate(trainer.step) == pytest.approx(rate)
+
+
+def test_ppos_learning_rate_and_clip_fall_to_the_last_rollout_not_past_it(tmp_path):
+    trainer = ppo(
+        tmp_path, env="Pendulum-v1", steps=128, learning_rate=0.01, clip=0.2, anneal="linear", anneal_clip="linear"
+    )
+    seen = []
+    step = trainer.train_step
+    trainer.train_step = lambda batch: (seen.append((trainer.learning_rate(0), trainer.clip())), step(batch))[1]
+    trainer.train()
+    assert seen[::12] == [pytest.approx((0.01 * share, 0.2 * share)) for share in (1.0, 0.75, 0.5, 0.25)]
+
+
+@pytest.mark.parametrize(("double", "next_q"), [(False, 30.0), (True, 10.0)])
+def test_dqns_loss_by_hand(tmp_path, double, next_q):
+    trainer = dqn(tmp_path, double=double)
+    for network, values in ((trainer.model, [2.0, 1.0]), (trainer.target, [10.0, 30.0])):
+        network.layers[-1].weight.data.zero_()
+        network.layers[-1].bias.data = torch.tensor(values)
+    batch = (
+        *(torch.zeros(2, 4), torch.zeros(2, 4)),  # observations, next observations
+        torch.tensor([1, 0]),
+        torch.tensor([3.0, 2.5]),
+        torch.tensor([0.5, 0.5]),
+        torch.tensor([F, T]),
+    )
+    # Errors: 1 - (3 + next_q / 2), beyond 1, so the Huber loss is |error| - 0.5;  2 - 2.5, so it is 0.5 ** 2 / 2.
+    loss, metrics = trainer.loss(batch)
+    assert loss.item() == pytest.approx(((2 + next_q / 2 - 0.5) + 0.125) / 2)
+    assert metrics["q"].item() == 1.5
+    loss.backward()
+    assert all(parameter.grad is None for parameter in trainer.target.parameters())
+
+
+@pytest.mark.parametrize(
+    ("baseline", "weights"), [("none", [1.0, 2.0, 6.0]), ("standardise", [-0.92582, -0.46291, 1.38873])]
+)
+def test_reinforces_loss_by_hand(tmp_path, baseline, weights):
+    trainer = train_reinforce.set_up(train_reinforce.Config(model_dir=tmp_path, baseline=baseline))
+    trainer.model.actor[-1].weight.data.zero_()
+    trainer.model.actor[-1].bias.data = torch.tensor([0.0, math.log(3.0)])  # probabilities 1/4 and 3/4
+    batch = (torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.tensor([1.0, 2.0, 6.0]))
+    loss, metrics = trainer.loss(batch)
+    logs = [math.log(1 / 4), math.log(3 / 4), math.log(3 / 4)]
+    assert loss.item() == pytest.approx(-sum(log * weight for log, weight in zip(logs, weights, strict=True)) / 3)
+    assert metrics["entropy"].item() == pytest.approx(-(math.log(1 / 4) / 4 + math.log(3 / 4) * 3 / 4))

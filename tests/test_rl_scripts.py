@@ -1,0 +1,342 @@
+"""The scripts of lab 3: what they write, what they refuse, and that a killed run goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lab1.config import Interrupted, RunFailed, UsageError, parse
+from lab3 import environments, train_dqn, train_ppo, train_reinforce
+from lab3.trainer import RLTrainer, load_agent
+
+SCRIPTS = {"ppo": train_ppo, "dqn": train_dqn, "reinforce": train_reinforce}
+# Small runs in which everything that has a state is used.
+SMALL = {
+    "ppo": "--steps 1500 --num-envs 4 --rollout 32 --batch-size 32 --update-epochs 2".split(),
+    "dqn": "--steps 600 --learning-starts 100 --train-every 4 --gradient-steps 1 --n-step 3 --double --dueling "
+    "--buffer-size 300 --target-every 70".split(),
+    "reinforce": "--episodes 40 --num-envs 2".split(),
+}
+COMMON = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16".split()
+
+# The script, with one call in its life struck: the process sends itself a real signal.
+STRUCK = """
+import os, sys
+import lab1.trainer
+from lab1.config import launch
+from lab3 import {module}
+
+call, strike = int(sys.argv[1]), int(sys.argv[2])
+del sys.argv[1:3]
+original, calls = lab1.trainer.Trainer.train_step, 0
+
+def struck(*arguments):
+    global calls
+    calls += 1
+    if calls == call:
+        os.kill(os.getpid(), strike)
+    return original(*arguments)
+
+lab1.trainer.Trainer.train_step = struck
+launch({module}.main, {module}.Config)
+"""
+
+
+def run(algorithm, *arguments):
+    """A whole run in this process; its folder."""
+    script = SCRIPTS[algorithm]
+    trainer = script.set_up(parse(script.Config, list(map(str, arguments)), ""))
+    trainer.train()
+    trainer.test()
+    return trainer.folder
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def without_clocks(value):
+    if isinstance(value, dict):
+        return {key: without_clocks(item) for key, item in value.items() if key != "seconds"}
+    return [without_clocks(item) for item in value] if isinstance(value, list) else value
+
+
+def assert_equal(ours, theirs, where=""):
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_equal(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for place, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(*pair, f"{where}[{place}]")
+    else:
+        assert ours == theirs, where
+
+
+def assert_same_end(ours, theirs):
+    """Parameters, optimiser, random states, environments, buffer, curve and test: the same to the bit."""
+    for name in ("last.pt", "best.pt"):
+        assert_equal(*[without_clocks(torch.load(folder / name, weights_only=True)) for folder in (ours, theirs)])
+    for key in ("test", "history", "curve", "solved", "steps", "episodes", "updates", "best_step"):
+        assert without_clocks(results(ours)[key]) == without_clocks(results(theirs)[key]), key
+
+
+@pytest.mark.parametrize("algorithm", SCRIPTS)
+def test_a_dry_run_writes_what_every_run_promises(run_script, tmp_path, algorithm):
+    done = run_script(f"lab3/train_{algorithm}.py", "--dry-run", "--model-dir", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith(f"dry-run-{algorithm}-")
+    assert folder.name.endswith("CartPole-v1-seed0")
+    found = results(folder)
+    assert found["script"] == f"lab3/train_{algorithm}.py"
+    assert found["dataset"] == "CartPole-v1"
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert found["updates"] == last["step"] > 0
+    assert all(state["exp_avg"].abs().sum() > 0 for state in last["optimizer"]["state"].values())
+    assert [entry["step"] for entry in found["history"]] == sorted(entry["step"] for entry in found["history"])
+    assert len(found["history"]) == 2
+    assert found["validation"]["return"] == max(entry["return"] for entry in found["history"])
+    assert found["test"]["return"] > 0
+    assert found["curve"][-1][0] <= found["steps"]
+    shown = EventAccumulator(str(folder))
+    shown.Reload()
+    assert {"return/train", "return/validation", "return/test", "loss/train", "learning rate"} <= set(
+        shown.Tags()["scalars"]
+    )
+    best = torch.load(folder / "best.pt", weights_only=True)
+    assert set(best) == {"model", "weights", "about", "step", "return"}
+    agent = load_agent(folder)
+    assert agent.env_id == "CartPole-v1"
+    actions = agent.act(np.zeros((5, 4), np.float32))
+    assert (actions.shape, actions.dtype) == ((5,), np.int64)
+
+
+@pytest.mark.parametrize("algorithm", SCRIPTS)
+def test_killed_or_stopped_a_run_goes_on_as_if_nothing_had_happened(tmp_path, algorithm):
+    flags = [*SMALL[algorithm], *COMMON]
+    uninterrupted = run(algorithm, *flags, "--model-dir", tmp_path / "whole")
+    updates = results(uninterrupted)["updates"]
+    assert run(algorithm, *flags, "--model-dir", tmp_path / "whole") != uninterrupted
+    assert_same_end(*(tmp_path / "whole").iterdir())  # the same seed twice
+
+    script = tmp_path / "struck.py"
+    script.write_text(STRUCK.format(module=f"train_{algorithm}"))
+
+    def strike(call, number, *arguments):
+        command = [sys.executable, script, call, int(number), *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, env=environment)
+
+    killed = strike(updates * 2 // 3, signal.SIGKILL, *flags, "--model-dir", tmp_path / "struck")
+    assert killed.returncode == -signal.SIGKILL
+    (folder,) = (tmp_path / "struck").iterdir()
+    saved = torch.load(folder / "last.pt", weights_only=True)
+    assert 0 < saved["step"] < updates * 2 // 3
+    stopped = strike(2, signal.SIGTERM, "--resume", folder)
+    assert stopped.returncode == 143, stopped.stderr
+    assert stopped.stderr.splitlines() == [f"stopped and saved; go on with: --resume {folder}"]
+    assert run(algorithm, "--resume", folder) == folder
+    assert_same_end(folder, uninterrupted)
+    shown = EventAccumulator(str(folder))
+    shown.Reload()
+    steps = [point.step for point in shown.Scalars("return/validation")]
+    assert steps == [entry["step"] for entry in results(folder)["history"]]  # none twice
+    assert run(algorithm, "--resume", folder) == folder  # finished: only says so
+    assert_same_end(folder, uninterrupted)
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path):
+    folder = run("ppo", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+    before = results(folder)
+    assert run("ppo", "--resume", folder, "--steps", 2816) == folder
+    after = results(folder)
+    assert before["steps"] < 11 * 128 < after["steps"] < 22 * 128  # rollouts of 128 rows, some of which only reset
+    assert without_clocks(after["history"])[:4] == without_clocks(before["history"])
+    assert len(after["history"]) == 6  # four evaluations are spread over the whole, twice as long
+
+
+def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
+    flags = ["--env", "LunarLander-v3", *SMALL["dqn"], *COMMON, "--model-dir", tmp_path]
+    trainer = train_dqn.set_up(parse(train_dqn.Config, list(map(str, flags)), ""))
+    step = trainer.train_step
+    trainer.train_step = lambda batch: (setattr(trainer.signals, "received", int(trainer.step == 50) * 2), step(batch))[
+        1
+    ]
+    with pytest.raises(Interrupted):
+        trainer.train()
+    (folder,) = tmp_path.iterdir()
+    saved = torch.load(folder / "last.pt", weights_only=True)
+    assert not saved["envs"]["whole"]
+    assert saved["replay"]["pending"][0]
+    resumed = train_dqn.set_up(parse(train_dqn.Config, ["--resume", str(folder)], ""))
+    resumed.open()
+    assert (resumed.env_steps, resumed.step, resumed.buffer.size) == (trainer.env_steps, 51, trainer.buffer.size)
+    assert resumed.epsilon() == trainer.epsilon() < 1
+    assert resumed.observations is None
+    assert not resumed.buffer.pending[0]
+    resumed.train()
+    assert resumed.env_steps == 600
+
+
+def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
+    shared = {"env": "CarRacing-v3", "model_dir": tmp_path, "hidden": (16,), "num_envs": 1}
+    ppo = train_ppo.set_up(train_ppo.Config(rollout=4, batch_size=4, **shared))
+    ppo.open()
+    ppo.begin()
+    for batch in ppo.minibatches(ppo.estimate(ppo.collect())):
+        ppo.train_step(batch)
+    assert ppo.step == 4
+    dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, **shared))
+    dqn.open()
+    dqn.begin()
+    for _ in range(4):
+        observations = dqn.observations
+        actions = dqn.explore(observations)
+        rewards, terminated, truncated = dqn.step_envs(actions)
+        dqn.buffer.add(observations, actions, rewards, dqn.observations, terminated, truncated, np.array([True]))
+    assert dqn.buffer.observations.dtype == torch.uint8
+    dqn.train_step(dqn.buffer.sample(2))
+    assert all(parameter.grad.abs().sum() > 0 for parameter in dqn.model.trunk.parameters())
+
+
+def test_continuous_actions_with_ppo(tmp_path):
+    folder = run("ppo", "--env", "Pendulum-v1", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+    actions = load_agent(folder).act(np.array([[1, 0, 0], [-1, 0, 8]], np.float32))
+    assert actions.shape == (2, 1)
+    assert np.abs(actions).max() <= 2
+
+
+def test_the_best_evaluation_is_tested_not_the_last(tmp_path, monkeypatch):
+    evaluations = iter([(30.0, 0.1), (50.0, 0.2), (50.0, 0.3), (40.0, 0.4), (45.0, None)])
+    tested = []
+
+    def evaluate(self, envs):
+        value, mark = next(evaluations)
+        if mark is None:
+            tested.append(self.model.actor[-1].bias[0].item())
+        else:
+            self.model.actor[-1].bias.data.fill_(mark)
+        return {"return": value, "return_sd": 0.0, "length": value}
+
+    monkeypatch.setattr(RLTrainer, "evaluate", evaluate)
+    folder = run("ppo", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+    assert tested == [pytest.approx(0.3)]  # of the two equal ones, the later
+    found = results(folder)
+    assert found["test"]["return"] == 45.0
+    assert found["validation"]["return"] == 50.0
+    assert found["best_step"] == found["history"][2]["step"]
+
+
+def test_evaluation_is_greedy_in_environments_of_its_own_and_always_the_same(tmp_path):
+    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
+    trainer.open()
+    trainer.begin()
+    before = environments.state(trainer.envs)
+    found = [trainer.evaluate(trainer.make_envs("validation", 5)) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0]["return"] == found[0]["length"]
+    assert found[0] != trainer.evaluate(trainer.make_envs("test", 5))
+    assert_equal(before, environments.state(trainer.envs))
+    assert trainer.model.training
+    assert (trainer.env_steps, trainer.curve) == (0, [])
+
+
+def test_solved_is_when_twenty_training_episodes_reach_the_threshold(tmp_path):
+    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
+    for value in [0.0] + [500.0] * 19:  # a mean of 475 over the last 20
+        assert trainer.solved is None
+        trainer.env_steps += 10
+        trainer.end_episode(value)
+    assert (trainer.solved["step"], trainer.solved["threshold"]) == (200, 475.0)
+    trainer.env_steps += 10
+    trainer.end_episode(500.0)
+    assert trainer.solved["step"] == 200
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(RunFailed, match=r"the loss is (nan|inf) at update"):
+        run(
+            "ppo",
+            *SMALL["ppo"],
+            *COMMON,
+            "--learning-rate",
+            "1e30",
+            "--max-gradient-norm",
+            "1e30",
+            "--model-dir",
+            tmp_path,
+        )
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("train_ppo", ["--env", "NoSuchThing-v0"], ["--env NoSuchThing-v0", "NoSuchThing"]),
+        ("train_dqn", ["--env", "Pendulum-v1"], ["--env Pendulum-v1", "continuous", "train_ppo.py"]),
+        ("train_reinforce", ["--env", "MountainCarContinuous-v0"], ["continuous", "REINFORCE"]),
+        ("train_ppo", ["--env", "Acrobot-v1", "--vectorization", "native"], ["--vectorization native", "Acrobot-v1"]),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(run_script, tmp_path, script, arguments, words):
+    done = run_script(f"lab3/{script}.py", *arguments, "--model-dir", tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert all(word in line for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_box2d_that_is_not_installed_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(UsageError, match=r"LunarLander-v3.*gymnasium\[box2d\]"):
+        train_ppo.set_up(train_ppo.Config(env="LunarLander-v3", model_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "word"),
+    [
+        ("ppo", {"steps": 0}, "--steps 0"),
+        ("ppo", {"clip": 1.5}, "--clip 1.5"),
+        ("ppo", {"gamma": 1.01}, "--gamma 1.01"),
+        ("ppo", {"target_kl": 0.0}, "--target-kl 0.0"),
+        ("dqn", {"exploration": 0.0}, "--exploration 0.0"),
+        ("dqn", {"final_epsilon": -0.1}, "--final-epsilon -0.1"),
+        ("dqn", {"n_step": 0}, "--n-step 0"),
+        ("dqn", {"learning_starts": 2, "n_step": 3}, "--learning-starts 2"),
+        ("reinforce", {"episodes": 0}, "--episodes 0"),
+        ("reinforce", {"hidden": (0,)}, "--hidden 0"),
+    ],
+)
+def test_values_out_of_range(script, flags, word, tmp_path):
+    with pytest.raises(UsageError, match=word):
+        SCRIPTS[script].Config(model_dir=tmp_path, **flags).check()
+
+
+def test_the_table_fills_in_what_no_flag_gives():
+    config = train_ppo.Config(env="LunarLander-v3", rollout=64)
+    assert (config.gamma, config.rollout, config.clip) == (0.995, 64, 0.2)
+    assert train_ppo.Config(env="Some-v0").gamma == 0.99
+
+
+def test_a_run_of_another_network_or_a_broken_file_is_no_agent(tmp_path):
+    with pytest.raises(UsageError, match="no run"):
+        load_agent(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="first evaluation"):
+        load_agent(tmp_path)
+    (tmp_path / "best.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(UsageError, match="damaged"):
+        load_agent(tmp_path)
