@@ -78,14 +78,16 @@ def load_encoder(
         ignore_mismatched_sizes=True,  # a head of another number of classes is made anew
         **options,
     )
+    if task == "features" and getattr(network, "pooler", None) is not None:
+        network.pooler.requires_grad_(False)  # nothing here uses it
     new = {*about["missing_keys"], *(key for key, *_ in about["mismatched_keys"])}
     return Encoder(network, task), sorted({key.rsplit(".", 1)[0] for key in new})
 
 
 def add_lora(encoder: Encoder, rank: int, alpha: float, dropout: float, new: Sequence[str]) -> Encoder:
     """Freeze the encoder and put low-rank updates beside every linear layer of it (Hu et al. 2022), with ``peft``:
-    W x + alpha / rank * B A x, where only A ``[rank, in]`` and B ``[out, rank]`` learn. The modules named in ``new``, which
-    were not pretrained, learn in full."""
+    W x + alpha / rank * B A x, where only A ``[rank, in]`` and B ``[out, rank]`` learn. The modules named in ``new``,
+    which were not pretrained, learn in full."""
     import peft
 
     heads = sorted({name.rsplit(".", 1)[-1] for name in new}) or None
@@ -112,7 +114,7 @@ def trainable(model: nn.Module) -> int:
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector a sequence from its tokens' hidden states ``[B, T, D]``: the first token's, ``[CLS]`` in BERT's family, or
+    """One vector a sequence from its tokens' hidden states ``[B, T, D]``: the first token's, ``[CLS]`` for BERT, or
     the mean over the tokens that ``mask`` ``[B, T]`` says are none of the padding."""
     if pooling == "cls":
         return hidden[:, 0]
@@ -191,4 +193,3 @@ def longest(tokenizer: Any, network: nn.Module, asked: int) -> int:
     most = min([tokenizer.model_max_length, *([positions] if positions else [])])
     require(asked <= most, f"--max-length {asked}: this model takes at most {most} tokens")
     return asked
-

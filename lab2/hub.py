@@ -45,8 +45,8 @@ def require_hub(name: str, data_folder: Path, download: bool = True) -> None:
 
 
 def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, **options: Any) -> Any:
-    """``kind.from_pretrained``, with ``kind`` such as ``transformers.AutoTokenizer``: of a folder, of the hub's cache, or
-    else of the hub.
+    """``kind.from_pretrained``, with ``kind`` such as ``transformers.AutoTokenizer``: of a folder, of the hub's cache,
+    or else of the hub.
 
     Raises:
         UsageError: where it cannot be had, or is not of this kind.

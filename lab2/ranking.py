@@ -59,7 +59,7 @@ def standardised(scores: Tensor) -> Tensor:
 
 
 def hybrid(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    """Two systems' scores ``[Q, N]`` put together: ``weight`` times the first's, standardised, and the rest the second's."""
+    """Two systems' scores ``[Q, N]``, standardised and added: ``weight`` of the first, the rest of the second."""
     return weight * standardised(first) + (1 - weight) * standardised(second)
 
 
@@ -75,8 +75,8 @@ def relevance(judgements: dict[str, dict[str, int]], documents: Sequence[str]) -
 
 
 def measures(scores: Tensor, relevant: Tensor) -> dict[str, Tensor]:
-    """What each query's ranking is worth, ``[Q]`` each, from scores and graded relevance ``[Q, N]``. Documents of the same
-    score keep their order.
+    """What each query's ranking is worth, ``[Q]`` each, from scores and graded relevance ``[Q, N]``. Documents of the
+    same score keep their order.
 
     nDCG@10: the sum over the first ten of relevance / log2(1 + rank), as a share of the best ranking's (Järvelin &
     Kekäläinen 2002, with linear gain as in trec_eval and BEIR). Recall@100: the share of the relevant documents that is

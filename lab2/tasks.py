@@ -56,6 +56,14 @@ class SearchData:
     queries: dict[str, str]
     judgements: dict[str, dict[str, dict[str, int]]]
 
+    def head(self, queries: int, documents: int) -> "SearchData":
+        """The first queries of each part, and the documents judged for them with the first of the others."""
+        judged = {part: dict(list(found.items())[:queries]) for part, found in self.judgements.items()}
+        needed = {document for found in judged.values() for scores in found.values() for document in scores}
+        needed |= set(list(self.documents)[:documents])
+        kept = {name: text for name, text in self.documents.items() if name in needed}
+        return SearchData(self.name, kept, self.queries, judged)
+
 
 def load_texts(dataset: str, data_folder: Path, download: bool = True) -> TaskData:
     """Texts with a class: the columns ``text`` and ``label``.
@@ -70,7 +78,9 @@ def load_texts(dataset: str, data_folder: Path, download: bool = True) -> TaskDa
     values = sorted({value for rows in parts.values() for value in rows["label"]}, key=lambda v: (str(type(v)), v))
     require(None not in values and -1 not in values, f"{dataset}: an example has no label")
     require(len(values) >= 2, f"{dataset}: all examples have the label {values[0]}; at least two classes are needed")
-    classes = getattr(parts["train"].features["label"], "names", None)  # a class list, where the labels are places in it
+    classes = getattr(
+        parts["train"].features["label"], "names", None
+    )  # a class list, where the labels are places in it
     places = {value: value for value in values}
     if classes is None:
         places = {value: place for place, value in enumerate(values)}
@@ -133,7 +143,9 @@ def load_search(dataset: str, data_folder: Path, download: bool = True) -> Searc
             judged = {part: folder / "qrels" / f"{part}.tsv" for part in PARTS}
             judged = {part: path for part, path in judged.items() if path.exists()}
             absent = [str(path) for path in files.values() if not path.exists()]
-            require(not absent and bool(judged), f"{folder} is not in BEIR's format: no {(absent or ['qrels/*.tsv'])[0]}")
+            require(
+                not absent and bool(judged), f"{folder} is not in BEIR's format: no {(absent or ['qrels/*.tsv'])[0]}"
+            )
             corpus, queries = (read(path, data_folder) for path in files.values())
             judgements = {part: read(path, data_folder, delimiter="\t") for part, path in judged.items()}
             name = folder.resolve().name
@@ -202,8 +214,8 @@ def read(path: Path, data_folder: Path, **options: Any):
 
 
 def split(parts: dict[str, tuple[list, Tensor]]) -> dict[str, tuple[list, Tensor]]:
-    """Fill in the parts that a data set does not come with: a missing test set is its validation set, or else a tenth of
-    what there is to learn from; a missing validation set is a tenth of that. The split is the same for every seed.
+    """Fill in the parts that a data set does not come with: a missing test set is its validation set, or else a tenth
+    of what there is to learn from; a missing validation set is a tenth of that. The split is the same for every seed.
 
     Raises:
         UsageError: where there are too few examples to split.

@@ -39,7 +39,9 @@ def write_choices(folder: Path) -> Path:
     for number, (who, when, good) in enumerate(itertools.product(WHO, WHEN, GOOD)):
         choices = [BAD[(number + place) % len(BAD)] for place in range(3)]
         label = number % 4
-        rows.append({"question": f"{when} {who}", "choices": choices[:label] + [good] + choices[label:], "label": label})
+        rows.append(
+            {"question": f"{when} {who}", "choices": choices[:label] + [good] + choices[label:], "label": label}
+        )
     parts = {"train": [row for n, row in enumerate(rows) if n % 5 < 3], "validation": rows[3::5], "test": rows[4::5]}
     for part, found in parts.items():
         (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, found)) + "\n", encoding="utf-8")
@@ -51,7 +53,9 @@ def write_search(folder: Path) -> Path:
     then, and a little (1) who does it at another time."""
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     documents = [{"_id": f"d{number}", "title": "", "text": text} for number, (text, _) in enumerate(sentences())]
-    queries = [{"_id": f"q{n}", "text": f"{deed} {when}"} for n, (deed, when) in enumerate(itertools.product(GOOD, WHEN))]
+    queries = [
+        {"_id": f"q{n}", "text": f"{deed} {when}"} for n, (deed, when) in enumerate(itertools.product(GOOD, WHEN))
+    ]
     for name, rows in (("corpus", documents), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     for part, chosen in (("train", queries[::2]), ("test", queries[1::2])):
@@ -83,7 +87,9 @@ def write_model(folder: Path, texts: Iterable[str] | None = None, kind: str = "b
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.normalizer, words.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    words.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    words.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    )
     if kind != "gpt2":
         words.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -91,19 +97,31 @@ def write_model(folder: Path, texts: Iterable[str] | None = None, kind: str = "b
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if kind == "bert" else [])
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, model_max_length=128, model_input_names=inputs, bos_token="[CLS]", eos_token="[SEP]", **names
+        tokenizer_object=words,
+        model_max_length=128,
+        model_input_names=inputs,
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        **names,
     )
     size = {"vocab_size": len(tokenizer), "pad_token_id": 0}
     if kind == "bert":
         config = transformers.BertConfig(
-            **size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=128
+            **size,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=128,
         )
     elif kind == "distilbert":
         config = transformers.DistilBertConfig(
             **size, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=128
         )
     else:
-        config = transformers.GPT2Config(**size, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=2, eos_token_id=3)
+        config = transformers.GPT2Config(
+            **size, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=2, eos_token_id=3
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         kinds = {"gpt2": transformers.AutoModelForCausalLM}
