@@ -4,12 +4,14 @@ Whatever is not on the disk is asked for only after the hub has answered within 
 says what to fetch and where to put it.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lab1.config import UsageError, require
-from lab1.data import NETWORK_SECONDS, Unavailable, require_network
+from lab1.data import NETWORK_SECONDS, require_network
 
 # Read by huggingface_hub as it is imported: at most this many seconds without an answer.
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(NETWORK_SECONDS))
@@ -44,6 +46,21 @@ def require_hub(name: str, data_folder: Path, download: bool = True) -> None:
     require_network([constants.ENDPOINT], title, place, download and not constants.HF_HUB_OFFLINE)
 
 
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Inside ``with``, the libraries ask the hub for nothing. ``local_files_only`` alone does not see to that:
+    transformers looks for adapters on the hub all the same, as long as its time-outs and repetitions let it."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
 def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, **options: Any) -> Any:
     """``kind.from_pretrained``, with ``kind`` such as ``transformers.AutoTokenizer``: of a folder, of the hub's cache,
     or else of the hub.
@@ -54,7 +71,8 @@ def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, *
     quiet()
     place = locate(name, data_folder)
     try:
-        return kind.from_pretrained(str(place or name), local_files_only=True, **options)
+        with offline():
+            return kind.from_pretrained(str(place or name), local_files_only=True, **options)
     except (OSError, ValueError, KeyError) as error:
         if place is not None:
             raise UsageError(f"{place} cannot be read as {kind.__name__}: {first_line(error)}") from None
@@ -67,6 +85,7 @@ def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, *
 
 def dataset(name: str, part: str | None, data_folder: Path, download: bool = True) -> dict[str, Any]:
     """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several.
+    What was downloaded before is read without the network.
 
     Raises:
         UsageError: where it cannot be had.
@@ -74,19 +93,16 @@ def dataset(name: str, part: str | None, data_folder: Path, download: bool = Tru
     quiet()
     import datasets
 
-    cache = data_folder / "huggingface"
-    offline = datasets.config.HF_HUB_OFFLINE
+    def load() -> dict[str, Any]:
+        return dict(datasets.load_dataset(name, part, cache_dir=str(data_folder / "huggingface")))
+
+    with contextlib.suppress(OSError, ValueError, RuntimeError), offline():
+        return load()
+    require_hub(name, data_folder, download)
     try:
-        unreachable = None
-        try:
-            require_hub(name, data_folder, download)
-        except Unavailable as error:  # it may have been downloaded before
-            unreachable, datasets.config.HF_HUB_OFFLINE = error, True
-        return dict(datasets.load_dataset(name, part, cache_dir=str(cache)))
+        return load()
     except (OSError, ValueError, RuntimeError) as error:
-        raise unreachable or UsageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
-    finally:
-        datasets.config.HF_HUB_OFFLINE = offline
+        raise UsageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
 
 
 def quiet() -> None:

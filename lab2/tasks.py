@@ -208,7 +208,8 @@ def read(path: Path, data_folder: Path, **options: Any):
     require(kind is not None, f"{path}: use a file in {', '.join(FORMATS)}")
     try:
         cache = str(data_folder / "huggingface")
-        return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
+        with hub.offline():
+            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {hub.first_line(error.__cause__ or error)}") from None
 

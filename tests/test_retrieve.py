@@ -222,14 +222,15 @@ def test_fine_tuning_learns_and_resumes(places, tmp_path, monkeypatch):
 
 
 def test_end_to_end(run_script, tmp_path):
-    for flags in ([], ["--finetune"]):
-        done = run_script(
-            "lab2/retrieve.py",
-            *("--dry-run", "--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data", *flags),
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["bm25", "dense", "hybrid"]
+    retrieve.main(retrieve.Config(dry_run=True, model_dir=tmp_path / "model", data_dir=tmp_path / "data"))
+    done = run_script(
+        "lab2/retrieve.py",
+        *("--dry-run", "--finetune", "--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 2  # a tiny data set, and a tiny model
+    assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["bm25", "dense", "hybrid"]
     folder = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert"
     found = json.loads((folder / "results.json").read_text())
     assert found["script"] == "lab2/retrieve.py"
@@ -255,3 +256,39 @@ def test_flags_that_cannot_be_used(places, tmp_path):
             retrieve.main(config(places, tmp_path, finetune=True))
     finally:
         (places / "deeds" / "qrels" / "train.aside").rename(places / "deeds" / "qrels" / "train.tsv")
+
+
+def test_figures_of_every_exercise(places, tmp_path):
+    from lab2 import answer_questions, classify_text, task_figures
+
+    places_and_runs = {"data_dir": tmp_path / "data", "model_dir": tmp_path / "runs", "dry_run": True}
+    classify_text.main(classify_text.Config(method=("tfidf", "features"), **places_and_runs))
+    answer_questions.main(answer_questions.Config(**places_and_runs))
+    retrieve.main(retrieve.Config(**places_and_runs))
+    retrieve.main(retrieve.Config(finetune=True, **places_and_runs))
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/results.json")]
+    figures = task_figures.task_figures([*runs, {"script": "lab2/train_gpt.py"}])
+    assert set(figures) == {"classify-tiny-texts", "answer-tiny-choices", "retrieve-tiny-search"}
+    accuracy, layers = figures["classify-tiny-texts"].axes
+    assert [label.get_text().split("\n")[0] for label in accuracy.get_xticklabels()] == ["tfidf", "features"]
+    assert [len(line.get_xdata()) for line in layers.lines] == [3, 3, 1]
+    names = [label.get_text() for label in figures["retrieve-tiny-search"].axes[0].get_yticklabels()]
+    assert names == [
+        "BM25",
+        "dense: tiny-bert",
+        "both: tiny-bert",
+        "dense: tiny-bert, fine-tuned, seed 0",
+        "both: tiny-bert, fine-tuned, seed 0",
+    ]
+    for name, figure in figures.items():
+        figure.savefig(tmp_path / f"{name}.png")
+
+
+def test_paired_difference_by_hand():
+    from lab2.task_figures import paired_difference
+
+    mean, low, high = paired_difference({"queries": [0.1, 0.5, 0.9]}, {"queries": [0.3, 0.7, 1.1]})
+    assert (mean, low, high) == (pytest.approx(0.2), pytest.approx(0.2), pytest.approx(0.2))
+    mean, low, high = paired_difference({"queries": [0.0] * 100}, {"queries": [1.0] * 50 + [0.0] * 50})
+    assert mean == 0.5
+    assert 0.38 < low < 0.42 < 0.58 < high < 0.62  # 0.5 +- 1.96 * 0.05

@@ -2,9 +2,12 @@
 
 import json
 import socket
+import time
 
+import huggingface_hub
 import pytest
 import torch
+import transformers
 
 from lab1.config import UsageError
 from lab2 import hub, tasks, tiny
@@ -165,7 +168,7 @@ def test_padding_by_hand():
 
 
 def test_questions_keep_their_choices_together(model):
-    tokenizer = hub.pretrained(__import__("transformers").AutoTokenizer, str(model), model)
+    tokenizer = hub.pretrained(transformers.AutoTokenizer, str(model), model)
     items = [("the cook", ["sings", "wins a fine prize"]), ("a pilot", ["burns", "misses the last train"])]
     tokens = encode(tokenizer, items, 32)
     inputs, labels = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id).take(torch.tensor([1, 0]))
@@ -215,47 +218,60 @@ def test_processes_share_every_batch(monkeypatch):
     assert len({row for rows in found[0] + found[1] for row in rows}) == 8
 
 
-SCRIPTS = {
-    "classify_text.py": ("cornell-movie-review-data/rotten_tomatoes", "rotten_tomatoes"),
-    "answer_questions.py": ("allenai/swag", "swag"),
-    "retrieve.py": ("mteb/scifact", "scifact"),
-}
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path, script):
+def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
     # Nothing listens at this address.
     done = run_script(
-        f"lab2/{script}",
+        "lab2/classify_text.py",
         *("--data-dir", tmp_path / "data", "--model-dir", tmp_path / "model"),
         env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")},
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    source, name = SCRIPTS[script]
-    assert source in line
-    assert str(tmp_path / "data" / name) in line
+    assert "cornell-movie-review-data/rotten_tomatoes" in line
+    assert str(tmp_path / "data" / "rotten_tomatoes") in line
     assert not (tmp_path / "model").exists()
 
 
-def test_a_hub_that_never_answers_is_given_up(run_script, tmp_path):
-    tiny.write_texts(tmp_path / "texts")
+@pytest.mark.parametrize(
+    ("load", "dataset", "source"),
+    [
+        (tasks.load_texts, "ag_news", "fancyzhx/ag_news"),
+        (tasks.load_choices, "swag", "allenai/swag"),
+        (tasks.load_choices, "codah", "jaredfern/codah"),
+        (tasks.load_search, "scifact", "mteb/scifact"),
+    ],
+)
+def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load, dataset, source):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UsageError) as refused:
+        load(dataset, tmp_path)
+    assert source in str(refused.value)
+    assert f"not in {tmp_path / dataset} " in str(refused.value)
+
+
+def test_a_hub_that_never_answers_is_given_up(monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes calls and says nothing
-        done = run_script(
-            "lab2/classify_text.py",
-            *("--dataset", tmp_path / "texts", "--data-dir", tmp_path, "--model-dir", tmp_path / "model"),
-            env={"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HOME": str(tmp_path / "home")},
-        )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "distilbert/distilbert-base-uncased" in line
-    assert "put its files there" in line
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(UsageError, match="put its files there"):
+            hub.pretrained(transformers.AutoModel, "nobody/nothing", tmp_path)
+        assert 5 < time.monotonic() - began < 30  # ten seconds of waiting
 
 
 def test_a_folder_that_is_no_model(tmp_path):
-    import transformers
-
     tiny.write_texts(tmp_path / "texts")
     with pytest.raises(UsageError, match="cannot be read as AutoModel") as refused:
         hub.pretrained(transformers.AutoModel, str(tmp_path / "texts"), tmp_path)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_what_is_on_the_disk_asks_nothing_of_the_hub(monkeypatch, model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as hub_server:
+        hub_server.settimeout(0.1)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{hub_server.getsockname()[1]}")
+        hub.pretrained(transformers.AutoTokenizer, str(model), tmp_path)
+        hub.pretrained(transformers.AutoModelForSequenceClassification, str(model), tmp_path)
+        tasks.load_texts(str(tiny.write_texts(tmp_path / "texts")), tmp_path)
+        with pytest.raises(TimeoutError):
+            hub_server.accept()
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
