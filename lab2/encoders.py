@@ -31,7 +31,7 @@ class Encoder(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         found = self.network(**inputs)
         if self.task == "features":
-            return F.normalize(pool(found.last_hidden_state, inputs["attention_mask"], "mean").float(), dim=-1)
+            return F.normalize(pool(found.last_hidden_state, inputs["attention_mask"], "mean"), dim=-1)
         return found.logits
 
 
@@ -117,8 +117,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     the mean over the tokens that ``mask`` ``[B, T]`` says are none of the padding."""
     if pooling == "cls":
         return hidden[:, 0]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    weights = mask.unsqueeze(-1).float()
+    return (hidden.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def autocast(device: torch.device, precision: str):
