@@ -128,7 +128,7 @@ def main(config: Config) -> dict[str, Any]:
     config.precision = find_precision(config.precision, device)
     task_runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
     data = tasks.load_choices(config.dataset, config.data_folder(), not config.dry_run)
-    data = data.head(3 * config.batch_size) if config.dry_run else data
+    data = data.thinned(3 * config.batch_size) if config.dry_run else data
     return (train if config.method == "finetune" else measure)(config, data, device)
 
 

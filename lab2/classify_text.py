@@ -115,10 +115,10 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         encoder, _ = encoders.load_encoder(config.model, "features", places[0], device, places[1])
         encoder_parameters = sum(parameter.numel() for parameter in encoder.parameters())
         length = encoders.longest(tokenizer, encoder.network, config.max_length)
+        layers = encoder.network.config.num_hidden_layers
+        require(config.layer is None or config.layer <= layers, f"--layer {config.layer}: this encoder has {layers}")
         texts = [text for part in PARTS for text in data.parts[part][0]]
         features = encoders.hidden_features(encoder, tokenizer, texts, length, 64, device, config.precision)
-        layers = len(features["mean"]) - 1
-        require(config.layer is None or config.layer <= layers, f"--layer {config.layer}: this encoder has {layers}")
         sizes = [len(data.parts[part][0]) for part in PARTS]
         tables, strengths = shallow.feature_tables(features, sizes, config.layer, config.pooling), shallow.FEATURE_C
     chosen = shallow.choose(tables, data, strengths, classifiers)
@@ -150,7 +150,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     config.precision = find_precision(config.precision, device)
     task_runs.use_tiny(config, data="texts", model="bert" if set(config.method) != {"tfidf"} else None)
     data = tasks.load_texts(config.dataset, config.data_folder(), not config.dry_run)
-    data = data.head(3 * config.batch_size) if config.dry_run else data
+    data = data.thinned(3 * config.batch_size) if config.dry_run else data
     found = []
     for method in config.method:
         one = dataclasses.replace(config, method=(method,))

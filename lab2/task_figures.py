@@ -1,5 +1,6 @@
 """Figures of exercises 3.1 to 3.3 from the results of their runs; ``lab2/plot.py`` writes them to files."""
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def task_figures(runs: list[Run]) -> dict[str, Any]:
 
 
 def classification_figure(dataset: str, runs: list[Run]):
-    """Left: test accuracy by method, a dot a run, a line at the mean. Right: validation accuracy of frozen features by
-    layer, the best classifier for each, where there is such a run."""
+    """Left: test accuracy by method: a dot a run, a line at the mean, and a band of 1.96 standard errors to each side,
+    of a test set of this size. Right: validation accuracy of frozen features by layer, the best classifier for each,
+    where there is such a run."""
     from matplotlib import pyplot
 
     layers = [run for run in runs if run["config"]["method"] == ["features"]]
@@ -47,7 +49,11 @@ def classification_figure(dataset: str, runs: list[Run]):
         same = [run for run in runs if run["config"]["method"] == [row["method"]]]
         same = [run for run in same if row["model"] in ("", Path(run["config"]["model"]).name)]
         accuracies = [100 * run["test"]["accuracy"] for run in same]
-        axes.hlines(100 * row["accuracy"], place - 0.3, place + 0.3, color=COLORS[row["method"]], lw=2)
+        texts = sum(map(sum, same[0]["test"]["confusion"]))
+        half = 196 * math.sqrt(row["accuracy"] * (1 - row["accuracy"]) / texts)
+        middle = 100 * row["accuracy"]
+        axes.vlines(place, middle - half, middle + half, color=COLORS[row["method"]], lw=8, alpha=0.25)
+        axes.hlines(middle, place - 0.3, place + 0.3, color=COLORS[row["method"]], lw=2)
         axes.plot([place] * len(accuracies), accuracies, "o", color=COLORS[row["method"]], mec="white", ms=7)
     learning = [f"{row['trainable_parameters']:,} learn" for row in rows]
     names = [f"{row['method']}\n{row['model']}\n{each}" for row, each in zip(rows, learning, strict=True)]

@@ -40,10 +40,14 @@ class TaskData:
     classes: list[str]
     parts: dict[str, tuple[list[Any], Tensor]]
 
-    def head(self, count: int) -> "TaskData":
-        """The first ``count`` examples of each part, for a dry run."""
-        short = {part: (items[:count], labels[:count]) for part, (items, labels) in self.parts.items()}
-        return TaskData(self.name, self.classes, short)
+    def thinned(self, count: int) -> "TaskData":
+        """At most ``count`` examples of each part, spread evenly over it, as many sets are sorted by label: for a dry
+        run."""
+        parts = {}
+        for part, (items, labels) in self.parts.items():
+            rows = torch.linspace(0, len(items) - 1, min(count, len(items))).round().long()
+            parts[part] = [items[row] for row in rows.tolist()], labels[rows]
+        return TaskData(self.name, self.classes, parts)
 
 
 @dataclasses.dataclass

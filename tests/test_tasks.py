@@ -31,8 +31,10 @@ def test_a_folder_of_csv(tmp_path):
     expected = [row for number, row in enumerate(tiny.sentences()) if number % 5 < 3]
     assert data.parts["train"][0] == [text for text, _ in expected]
     assert data.parts["train"][1].tolist() == [label for _, label in expected]
-    short = data.head(3)
+    short = data.thinned(3)
     assert [len(items) for items, _ in short.parts.values()] == [3, 3, 3]
+    assert short.parts["train"][0] == [expected[row][0] for row in (0, 43, 86)]
+    assert data.thinned(30).parts["validation"][0] == data.parts["validation"][0]
 
 
 def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
