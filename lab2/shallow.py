@@ -17,7 +17,7 @@ from lab2.tasks import PARTS, TaskData
 
 CLASSIFIERS = ("logistic", "svm")
 # Inverse strengths of regularisation to choose from, for rows of length 1 and for standardised columns.
-TFIDF_C, FEATURE_C = (0.1, 0.3, 1.0, 3.0, 10.0), (0.001, 0.01, 0.1)
+TFIDF_C, FEATURE_C = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.001, 0.01, 0.1)
 Table = Any  # a row an example: an array, or a sparse one
 
 
