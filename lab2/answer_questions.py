@@ -1,0 +1,136 @@
+"""Exercise 3.2: multiple-choice questions.
+
+    python lab2/answer_questions.py                               an encoder learns to score each choice
+    python lab2/answer_questions.py --loss margin                 by ranking the right one above the others
+    python lab2/answer_questions.py --method likelihood           a language model, as it is: the likeliest choice
+    python lab2/answer_questions.py --dataset codah --model FOLDER
+    tensorboard --logdir lab2/model
+
+SWAG unless another data set is named. The encoder reads a question and one choice together and gives one number; the
+choices of a question are compared by these. Chance is one in the number of choices.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lab1.config import TrainConfig, find_precision, flag, launch, prepare, require
+
+MODELS = {"finetune": "distilbert/distilbert-base-uncased", "likelihood": "distilbert/distilgpt2"}
+
+
+@dataclasses.dataclass
+class Config(TrainConfig):
+    """The flags of this script."""
+
+    method: Literal["finetune", "likelihood"] = "finetune"
+    """finetune: train an encoder; likelihood: the choice that a causal language model finds likeliest, by sum or mean
+    over its tokens, whichever is better in validation."""
+    model: Annotated[str | None, flag("NAME")] = None
+    """The model: a folder, a folder under --data-dir, or a name of the Hugging Face hub (default: DistilBERT; for
+    likelihood distilgpt2)."""
+    dataset: str = "swag"
+    """A folder of train, validation and test as .jsonl with question, choices and label; one such file; or a data set
+    of the hub: swag, codah."""
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+    """cross-entropy: over the choices of a question; margin: max(0, margin - right + wrong) for each wrong choice."""
+    margin: float = 1.0
+    """How far ahead the right choice should be, for --loss margin."""
+    epochs: int = 3
+    batch_size: int = 16
+    learning_rate: float = 5e-5
+    patience: int = 0
+    """Epochs without a better validation loss before training stops; 0 never stops early."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    max_length: int = 128
+    """Tokens of a question and a choice together, at most; the rest is cut off."""
+
+    def __post_init__(self) -> None:
+        self.model = self.model or MODELS[self.method]
+
+    def check(self) -> None:
+        super().check()
+        require(self.margin > 0, f"--margin {self.margin}: a positive number is needed, such as 1")
+        require(self.max_length >= 8, f"--max-length {self.max_length}: at least 8 tokens are needed")
+        quick = self.method == "likelihood"
+        require(not quick or self.resume is None, "--resume: --method likelihood trains nothing; run it again")
+
+    def describe(self) -> str:
+        parts = ["answer", Path(self.dataset).name.split(".")[0], self.method, Path(self.model).name]
+        if self.method == "likelihood":
+            return "-".join(parts)
+        return "-".join(parts + (["margin"] if self.loss == "margin" else []) + [f"seed{self.seed}"])
+
+
+def train(config: Config, data, device) -> dict[str, Any]:
+    """Fine-tune an encoder; returns the test metrics."""
+    from lab2 import encoders
+    from lab2.task_trainer import TaskTrainer, choice_loss, margin_ranking_loss
+    from lab2.text_batches import TextBatches, encode
+
+    places = config.data_folder(), not config.dry_run
+    tokenizer = encoders.load_tokenizer(config.model, *places)
+    model, _ = encoders.load_encoder(config.model, "choice", places[0], device, places[1])
+    length = encoders.longest(tokenizer, model.network, config.max_length)
+
+    def batches(part: str) -> TextBatches:
+        items, labels = data.parts[part]
+        size, seed = (config.batch_size, config.seed) if part == "train" else (max(64, config.batch_size), None)
+        limit = 3 if config.dry_run else None
+        return TextBatches(encode(tokenizer, items, length), labels, size, tokenizer.pad_token_id, seed, limit)
+
+    loss = choice_loss if config.loss == "cross-entropy" else partial(margin_ranking_loss, margin=config.margin)
+    trainer = TaskTrainer(model, config, {"dataset": data.name}, loss, tokenizer)
+    trainer.train(batches("train"), batches("validation"))
+    return trainer.test(batches("test"))
+
+
+def measure(config: Config, data, device) -> dict[str, Any]:
+    """Answer by likelihood; returns the test metrics."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from lab1 import distributed
+    from lab2 import encoders, hub, likelihood, task_runs
+
+    require(distributed.world_size() == 1, "--method likelihood runs in one process, without torchrun")
+    places = config.data_folder(), not config.dry_run
+    tokenizer = encoders.load_tokenizer(config.model, *places)
+    network = hub.pretrained(AutoModelForCausalLM, config.model, *places, dtype=torch.float32)
+    length = encoders.longest(tokenizer, network, config.max_length)
+    began, correct = time.perf_counter(), {}
+    for part in ("validation", "test"):
+        items, labels = data.parts[part]
+        scores = likelihood.ending_scores(network, tokenizer, items, length, 64, device, config.precision)
+        correct[part] = {rule: (each.argmax(1) == labels).double().mean().item() for rule, each in scores.items()}
+    rule = max(likelihood.RULES, key=correct["validation"].get)
+    results = {
+        "dataset": data.name,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "seconds": round(time.perf_counter() - began, 2),
+        "chosen": {"likelihood": rule},
+        "validation": {"accuracy": correct["validation"][rule]} | correct["validation"],
+        "test": {"accuracy": correct["test"][rule], "trainable_parameters": 0} | correct["test"],
+    }
+    task_runs.write_run(config, device, results)
+    print(f"{rule} of the log-likelihood: test accuracy {results['test']['accuracy']:.2%}".replace("%", " %"))
+    return results["test"]
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Returns the test metrics."""
+    from lab2 import task_runs, tasks
+
+    device = prepare(config)
+    config.precision = find_precision(config.precision, device)
+    task_runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
+    data = tasks.load_choices(config.dataset, config.data_folder(), not config.dry_run)
+    data = data.thinned(3 * config.batch_size) if config.dry_run else data
+    return (train if config.method == "finetune" else measure)(config, data, device)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

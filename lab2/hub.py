@@ -1,0 +1,121 @@
+"""What a name stands for: a folder, a copy under data/, the cache of the Hugging Face hub, or the hub itself.
+
+Whatever is not on the disk is asked for only after the hub has answered within ten seconds; where it has not, one line
+says what to fetch and where to put it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab1.config import UsageError, require
+from lab1.data import NETWORK_SECONDS, require_network
+
+# Read by huggingface_hub as it is imported: at most this many seconds without an answer.
+os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(NETWORK_SECONDS))
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", str(NETWORK_SECONDS))
+
+
+def locate(name: str, data_folder: Path) -> Path | None:
+    """The folder or file that a name stands for: its path, or its last part under ``data_folder``; None where there is
+    none, so that it can only be a name of the hub.
+
+    Raises:
+        UsageError: where there is none and it cannot be a name of the hub either.
+    """
+    for place in (Path(name).expanduser(), data_folder / Path(name).name):
+        if place.exists() and Path(name).name:
+            return place
+    known = len(Path(name).parts) in (1, 2) and not Path(name).is_absolute() and not name.startswith((".", "~"))
+    require(known, f"no folder or file {name}")
+    return None
+
+
+def require_hub(name: str, data_folder: Path, download: bool = True) -> None:
+    """Return if the hub answers within ten seconds.
+
+    Raises:
+        Unavailable: if it does not, or nothing may be downloaded; the message names what to fetch and where to put it.
+    """
+    from huggingface_hub import constants
+
+    place = data_folder / Path(name).name
+    title = f"{name} ({constants.ENDPOINT})"
+    require_network([constants.ENDPOINT], title, place, download and not constants.HF_HUB_OFFLINE)
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Inside ``with``, the libraries ask the hub for nothing. ``local_files_only`` alone does not see to that:
+    transformers looks for adapters on the hub all the same, as long as its time-outs and repetitions let it."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, **options: Any) -> Any:
+    """``kind.from_pretrained``, with ``kind`` such as ``transformers.AutoTokenizer``: of a folder, of the hub's cache,
+    or else of the hub.
+
+    Raises:
+        UsageError: where it cannot be had, or is not of this kind.
+    """
+    quiet()
+    place = locate(name, data_folder)
+    try:
+        with offline():
+            return kind.from_pretrained(str(place or name), local_files_only=True, **options)
+    except (OSError, ValueError, KeyError) as error:
+        if place is not None:
+            raise UsageError(f"{place} cannot be read as {kind.__name__}: {first_line(error)}") from None
+    require_hub(name, data_folder, download)
+    try:
+        return kind.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{name} cannot be had from the hub as {kind.__name__}: {first_line(error)}") from None
+
+
+def dataset(name: str, part: str | None, data_folder: Path, download: bool = True) -> dict[str, Any]:
+    """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several.
+    What was downloaded before is read without the network.
+
+    Raises:
+        UsageError: where it cannot be had.
+    """
+    quiet()
+    import datasets
+
+    def load() -> dict[str, Any]:
+        return dict(datasets.load_dataset(name, part, cache_dir=str(data_folder / "huggingface")))
+
+    with contextlib.suppress(OSError, ValueError, RuntimeError), offline():
+        return load()
+    require_hub(name, data_folder, download)
+    try:
+        return load()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
+
+
+def quiet() -> None:
+    """No progress bars and no remarks of the libraries: what a person must know, the scripts say."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

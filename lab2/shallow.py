@@ -1,0 +1,103 @@
+"""Linear classifiers on fixed features of texts: words counted (TF-IDF), or the hidden states of a frozen encoder.
+
+Validation chooses among all settings; the test set is classified once, by the chosen one.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab1.metrics import confusion_matrix
+from lab2.tasks import PARTS, TaskData
+
+CLASSIFIERS = ("logistic", "svm")
+# Inverse strengths of regularisation to choose from, for rows of length 1 and for standardised columns.
+TFIDF_C, FEATURE_C = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.001, 0.01, 0.1)
+Table = Any  # a row an example: an array, or a sparse one
+
+
+@dataclasses.dataclass
+class Chosen:
+    """The setting with the best validation accuracy, the first of equals, and what it says of the test set."""
+
+    settings: dict[str, Any]
+    tried: list[dict[str, Any]]
+    parameters: int
+    confusion: dict[str, Tensor]  # of validation and test, [true, predicted]
+
+
+def tfidf_tables(data: TaskData) -> Iterator[tuple[dict[str, Any], dict[str, Table]]]:
+    """Each part as weighted counts of words, and of words and pairs of neighbours: log-scaled counts times inverse
+    document frequency, of length 1 a text (Salton & Buckley 1988)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    for longest in (1, 2):
+        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, longest), token_pattern=r"(?u)\b\w+\b")
+        tables = {"train": vectorizer.fit_transform(data.parts["train"][0])}
+        tables |= {part: vectorizer.transform(data.parts[part][0]) for part in PARTS[1:]}
+        yield {"words": longest}, tables
+
+
+def feature_tables(
+    features: dict[str, Tensor], sizes: Sequence[int], layer: int | None = None, pooling: str | None = None
+) -> Iterator[tuple[dict[str, Any], dict[str, Table]]]:
+    """Each part as hidden states, layer by layer and for each pooling, standardised by the training part.
+
+    Args:
+        features: by pooling ``[L + 1, N, D]``, the parts one after the other (see ``lab2.encoders.hidden_features``).
+        sizes: the number of texts in each part.
+        layer, pooling: only this one.
+    """
+    for kind, states in features.items():
+        for number, state in enumerate(states):
+            if layer in (None, number) and pooling in (None, kind):
+                parts = dict(zip(PARTS, state.split(list(sizes)), strict=True))
+                mean, std = parts["train"].mean(0), parts["train"].std(0).clamp(min=1e-6)
+                tables = {part: ((rows - mean) / std).numpy() for part, rows in parts.items()}
+                yield {"pooling": kind, "layer": number}, tables
+
+
+def choose(
+    tables: Iterable[tuple[dict[str, Any], dict[str, Table]]],
+    data: TaskData,
+    strengths: Sequence[float],
+    classifiers: Sequence[str] = CLASSIFIERS,
+) -> Chosen:
+    """Fit each classifier with each strength on each table of features, and choose by validation accuracy."""
+    labels = {part: data.parts[part][1] for part in PARTS}
+    best, tried = None, []
+    for settings, parts in tables:
+        for name in classifiers:
+            for strength in strengths:
+                model = fit(name, strength, parts["train"], labels["train"].numpy())
+                accuracy = float((model.predict(parts["validation"]) == labels["validation"].numpy()).mean())
+                tried.append(settings | {"classifier": name, "C": strength, "accuracy": accuracy})
+                if best is None or accuracy > best[0]["accuracy"]:
+                    best = tried[-1], model, parts
+    chosen, model, parts = best
+    confusion = {
+        part: confusion_matrix(torch.from_numpy(model.predict(parts[part])), labels[part], len(data.classes))
+        for part in PARTS[1:]
+    }
+    return Chosen(chosen, tried, model.coef_.size + np.size(model.intercept_), confusion)
+
+
+def fit(name: str, strength: float, rows: Table, labels: np.ndarray) -> Any:
+    """Logistic regression or a linear support vector machine (squared hinge loss) from scikit-learn."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    if name == "logistic":
+        model = LogisticRegression(C=strength, max_iter=1000)
+    else:
+        # The dual problem for as many columns as rows or more, the primal for fewer; both end at the same place.
+        model = LinearSVC(C=strength, dual=rows.shape[1] >= rows.shape[0], random_state=0, max_iter=2000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest strengths, which are seldom chosen
+        return model.fit(rows, labels)

@@ -1,0 +1,123 @@
+"""The Trainer for encoders: its losses as plain functions of tensors, its optimiser, and what it reports of a test."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab1 import distributed, logbook
+from lab1.config import TrainConfig
+from lab1.metrics import classification_loss, confusion_matrix
+from lab1.trainer import Trainer
+from lab2.encoders import Encoder, trainable
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+SHOWN = 8  # texts of the first batch to show in TensorBoard
+
+# Cross-entropy over the choices of a question, ``[B, C]``, is cross-entropy over classes.
+choice_loss = classification_loss
+
+
+def margin_ranking_loss(scores: Tensor, labels: Tensor, margin: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean over questions and wrong choices of max(0, margin - right score + wrong score), and accuracy as a
+    fraction, from the choices' scores ``[B, C]`` and the places of the right ones ``[B]``. It asks that the right
+    choice be ahead of each wrong one by the margin, and no more."""
+    scores = scores.float()
+    right = scores.gather(1, labels[:, None])
+    wrong = torch.ones_like(scores).scatter(1, labels[:, None], 0)  # 1 at the wrong choices, 0 at the right one
+    loss = (F.relu(margin - right + scores) * wrong).sum() / wrong.sum()
+    return loss, {"accuracy": (scores.argmax(1) == labels).sum() / len(labels)}
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN), from a confusion matrix ``[true, predicted]``. A class
+    that is neither there nor predicted counts 0."""
+    confusion = confusion.double()
+    return (2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)).mean().item()
+
+
+def classification_report(confusion: Tensor, classes: list[str]) -> tuple[dict[str, Any], Any]:
+    """What ``results.json`` says of a confusion matrix ``[true, predicted]`` of counts, and its figure."""
+    figure = logbook.confusion_figure(confusion.numpy(), classes)
+    figure.axes[0].set_title("Test set, number of texts")
+    accuracy = confusion.diagonal() / confusion.sum(1).clamp(min=1)
+    found = {
+        "macro_f1": macro_f1(confusion),
+        "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
+        "confusion": confusion.tolist(),
+    }
+    return found, figure
+
+
+class TaskTrainer(Trainer):
+    """Fine-tunes an encoder. Batches are ``lab2.text_batches.TextBatches``."""
+
+    max_gradient_norm = 1.0
+
+    def __init__(
+        self,
+        model: Encoder,
+        config: TrainConfig,
+        about: dict[str, Any],
+        loss_function: Loss = classification_loss,
+        tokenizer: Any = None,
+    ):
+        """Args:
+        about: ``dataset``, and ``classes`` where the test should be told apart by class.
+        loss_function: maps logits ``[B, K]`` and labels ``[B]`` to the loss and further metrics.
+        tokenizer: turns the first batch back into text for TensorBoard, if given.
+        """
+        super().__init__(model, config, about)
+        self.loss_function, self.tokenizer = loss_function, tokenizer
+
+    def logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The model on a batch."""
+        with self.autocast:
+            return self.forward({name: tensor.to(self.device) for name, tensor in inputs.items()})
+
+    def loss(self, batch: tuple[dict[str, Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss function on one batch."""
+        inputs, labels = batch
+        return self.loss_function(self.logits(inputs), labels.to(self.device))
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW on what learns (with LoRA, little does); weight decay on matrices only, not on biases and norms."""
+        learns = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in learns if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in learns if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
+
+    def report(self, batches: Iterable) -> dict[str, Any]:
+        """How many parameters learned and, where the classes have names, macro F1 and the confusion matrix."""
+        found = {"trainable_parameters": trainable(self.model)}
+        classes = self.about.get("classes")
+        if classes is None:
+            return found
+        confusion = torch.zeros(len(classes), len(classes))
+        self.model.eval()
+        with torch.no_grad():
+            for inputs, labels in batches:
+                confusion += confusion_matrix(self.logits(inputs).argmax(1).cpu(), labels, len(classes))
+        counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
+        by_class, figure = classification_report(counts, classes)
+        if distributed.rank() == 0:
+            figure.savefig(self.folder / "confusion.png", dpi=120)
+            self.log.figure("confusion matrix/test", figure, self.epoch)
+            self.log.scalars({"macro_f1/test": by_class["macro_f1"]}, self.epoch)
+        return found | by_class
+
+    def log_first_batch(self, batch: tuple[dict[str, Tensor], Tensor]) -> None:
+        """The first texts as the network sees them, with their padding, in TensorBoard."""
+        if self.tokenizer is None or self.log.writer is None:
+            return
+        inputs, labels = batch
+        rows = [tokens.view(-1, tokens.shape[-1]) for tokens in inputs["input_ids"][:SHOWN]]
+        lines = [
+            f"    {label}  {' | '.join(self.tokenizer.batch_decode(r))}"
+            for r, label in zip(rows, labels.tolist(), strict=False)
+        ]
+        self.log.writer.add_text("first batch/train", "\n".join(lines), 0)

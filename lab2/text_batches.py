@@ -1,0 +1,101 @@
+"""Batches of tokens: texts of about the same length together, padded to the longest of their batch and no further."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab1.batches import random_generator
+from lab1.distributed import rank, world_size
+
+POOL = 50  # batches' worth of shuffled examples that are sorted by length together
+
+
+def encode(tokenizer: Any, items: Sequence[Any], max_length: int) -> dict[str, list[list[int]]]:
+    """Tokens of texts, or of ``(question, [choice, ...])`` pairs, of which each choice becomes a sequence of its own,
+    cut to ``max_length`` tokens: ``input_ids`` and, where the tokenizer has them, ``token_type_ids``."""
+    if items and not isinstance(items[0], str):
+        firsts = [question for question, choices in items for _ in choices]
+        texts = (firsts, [choice for _, choices in items for choice in choices])
+    else:
+        texts = (list(items),)
+    found = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+    return {name: found[name] for name in ("input_ids", "token_type_ids") if name in found}
+
+
+class TextBatches:
+    """Batches ``(inputs, labels [B])`` of tokenized examples; ``inputs`` is what a transformers model takes:
+    ``input_ids`` and ``attention_mask`` ``[B, T]``, or ``[B, C, T]`` where an example has C choices, and
+    ``token_type_ids`` where the tokenizer makes them.
+
+    With a ``seed`` they are shuffled: the examples are cut into pools of 50 batches at random, each pool is sorted by
+    length, and its batches come in random order. All of it is a function of (seed, epoch), so that a place in training
+    is two integers. Without a seed they come sorted by length. Under torchrun each process gets its share of every
+    batch.
+    """
+
+    def __init__(
+        self,
+        tokens: dict[str, list[list[int]]],
+        labels: Tensor,
+        batch_size: int,
+        padding: int,
+        seed: int | None = None,
+        limit: int | None = None,
+    ):
+        """Args:
+        tokens: see ``encode``: a sequence an example, or C of them, one after the other.
+        labels: int64 ``[N]``.
+        padding: the token to fill up with.
+        limit: at most this many batches.
+        """
+        self.tokens, self.labels, self.batch_size = tokens, labels, batch_size
+        self.padding, self.seed, self.limit = padding, seed, limit
+        count = len(labels)
+        self.choices = len(tokens["input_ids"]) // max(1, count)
+        lengths = torch.tensor([len(ids) for ids in tokens["input_ids"]], dtype=torch.int64)
+        self.lengths = lengths.view(count, self.choices).amax(1) if count else lengths
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        # A last batch that cannot give every process an example is left out of training.
+        count = whole + (rest >= (1 if self.seed is None else world_size()))
+        return count if self.limit is None else min(count, self.limit)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """The batches of one epoch, from number ``start`` on."""
+        share = slice(rank(), None, world_size())
+        for rows in self.order(epoch)[start:]:
+            if len(rows[share]) > 0:
+                yield self.take(rows[share])
+
+    def order(self, epoch: int = 0) -> list[Tensor]:
+        """The rows of each batch of an epoch."""
+        if self.seed is None:
+            return list(self.lengths.argsort(stable=True).split(self.batch_size))[: len(self)]
+        generator = random_generator(self.seed, epoch)
+        shuffled = torch.randperm(len(self.labels), generator=generator)
+        pools = [pool[self.lengths[pool].argsort(stable=True)] for pool in shuffled.split(POOL * self.batch_size)]
+        batches = torch.cat(pools).split(self.batch_size)
+        batches = [rows for rows in batches if len(rows) >= world_size()]
+        return [batches[number] for number in torch.randperm(len(batches), generator=generator)][: len(self)]
+
+    def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The inputs and labels of these rows ``[B]``."""
+        sequences = [row * self.choices + choice for row in rows.tolist() for choice in range(self.choices)]
+        longest = max(len(self.tokens["input_ids"][sequence]) for sequence in sequences)
+        shape = (len(rows), self.choices, longest) if self.choices > 1 else (len(rows), longest)
+        inputs = {name: np.zeros((len(sequences), longest), np.int64) for name in self.tokens}
+        inputs["input_ids"].fill(self.padding)
+        mask = np.zeros((len(sequences), longest), np.int64)
+        for place, sequence in enumerate(sequences):
+            for name, values in self.tokens.items():
+                inputs[name][place, : len(values[sequence])] = values[sequence]
+            mask[place, : len(self.tokens["input_ids"][sequence])] = 1
+        inputs["attention_mask"] = mask
+        return {name: torch.from_numpy(array).view(shape) for name, array in inputs.items()}, self.labels[rows]

@@ -1,0 +1,127 @@
+"""Exercise 3.2: the losses over choices, likelihood by a language model, and the script."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM
+
+from lab1.config import UsageError, parse
+from lab2 import answer_questions, encoders, likelihood, tiny
+from lab2.task_trainer import choice_loss, margin_ranking_loss
+
+CPU = torch.device("cpu")
+SCORES = torch.tensor([[2.0, 0.5, 1.8], [0.0, 1.0, 3.0]])
+LABELS = torch.tensor([0, 1])
+
+
+def test_margin_ranking_by_hand():
+    loss, metrics = margin_ranking_loss(SCORES, LABELS, margin=1.0)
+    # First question: max(0, 1 - 2 + 0.5) = 0 and max(0, 1 - 2 + 1.8) = 0.8; second: max(0, 1 - 1 + 0) = 0 and 3.
+    assert loss.item() == pytest.approx((0 + 0.8 + 0 + 3) / 4)
+    assert metrics["accuracy"].item() == 0.5
+    # PyTorch's own divides by the number of choices, not of wrong ones.
+    assert loss.item() == pytest.approx(F.multi_margin_loss(SCORES, LABELS, margin=1.0).item() * 3 / 2)
+    assert margin_ranking_loss(SCORES, LABELS, margin=0.1)[0].item() == pytest.approx(2.1 / 4)
+
+
+def test_cross_entropy_over_the_choices_by_hand():
+    loss, metrics = choice_loss(SCORES, LABELS)
+    first = -math.log(math.exp(2) / (math.exp(2) + math.exp(0.5) + math.exp(1.8)))
+    second = -math.log(math.exp(1) / (1 + math.exp(1) + math.exp(3)))
+    assert loss.item() == pytest.approx((first + second) / 2)
+    assert metrics["accuracy"].item() == 0.5
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    tiny.write_choices(folder / "endings")
+    for kind in ("bert", "gpt2"):
+        tiny.write_model(folder / kind, kind=kind)
+    return folder
+
+
+def test_likelihood_is_that_of_each_choice_alone(places):
+    tokenizer = encoders.load_tokenizer("gpt2", places)
+    network = AutoModelForCausalLM.from_pretrained(places / "gpt2").eval()
+    items = [
+        ("in the morning the cook", ["sings", "loves the bright garden", "burns a bitter soup", "wins"]),
+        ("after lunch", ["enjoys a warm meal", "hates the cold rain", "a", "breaks a sad toy"]),
+        ("on a sunday my sister", ["wins a fine prize", "misses", "the last train", "the old dog"]),
+    ]
+    found = likelihood.ending_scores(network, tokenizer, items, 64, 2, CPU, "fp32")
+    for row, (question, choices) in enumerate(items):
+        asked = [tokenizer.bos_token_id, *tokenizer(question, add_special_tokens=False)["input_ids"]]
+        for column, choice in enumerate(choices):
+            ending = tokenizer(choice, add_special_tokens=False)["input_ids"]
+            total = 0.0
+            for place, token in enumerate(ending):  # one token after the other, without padding
+                with torch.no_grad():
+                    logits = network(torch.tensor([asked + ending[:place]])).logits[0, -1]
+                total += logits.log_softmax(-1)[token].item()
+            assert found["sum"][row, column].item() == pytest.approx(total, abs=1e-4)
+            assert found["mean"][row, column].item() == pytest.approx(total / len(ending), abs=1e-4)
+    # Too long a question loses its beginning, never the choice.
+    short = likelihood.ending_scores(
+        network, tokenizer, [("the cook " * 40 + items[0][0], items[0][1])], 16, 2, CPU, "fp32"
+    )
+    assert short["sum"].isfinite().all()
+    assert (short["sum"] < 0).all()
+
+
+def results(folder):
+    (path,) = folder.glob("*/results.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+def test_it_learns_to_choose(places, tmp_path, loss):
+    settings = {"model": "bert", "dataset": "endings", "data_dir": places, "model_dir": tmp_path, "precision": "fp32"}
+    learning = {"learning_rate": 5e-3, "epochs": 15, "batch_size": 8}
+    answer_questions.main(answer_questions.Config(loss=loss, **settings | learning))
+    found = results(tmp_path)
+    assert found["test"]["accuracy"] >= 0.9  # chance is 0.25
+    assert found["dataset"] == "endings"
+    assert found["history"][-1]["train"]["loss"] < found["history"][0]["train"]["loss"] / 4
+
+
+def test_by_likelihood(places, tmp_path):
+    settings = {"model": "gpt2", "dataset": "endings", "data_dir": places, "model_dir": tmp_path}
+    answer_questions.main(answer_questions.Config(method="likelihood", **settings))
+    found = results(tmp_path)
+    assert found["chosen"]["likelihood"] in ("sum", "mean")
+    assert found["validation"]["accuracy"] == max(found["validation"]["sum"], found["validation"]["mean"])
+    assert found["test"]["accuracy"] == found["test"][found["chosen"]["likelihood"]]
+    assert found["test"]["trainable_parameters"] == 0
+
+
+def test_end_to_end(run_script, tmp_path, places):
+    # A folder for the model and one for the data, as the flags are promised to stay.
+    done = run_script(
+        "lab2/answer_questions.py",
+        *("--model", places / "bert", "--dataset", places / "endings", "--model-dir", tmp_path, "--epochs", 1),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = tmp_path / "answer-endings-finetune-bert-seed0"
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 3  # 44 questions in batches of 16
+    again = answer_questions.main(parse(answer_questions.Config, ["--resume", str(folder)], ""))
+    assert again == json.loads((folder / "results.json").read_text())["test"]
+
+
+def test_dry_runs_need_nothing(tmp_path):
+    for method, kind in (("finetune", "bert"), ("likelihood", "gpt2")):
+        settings = {"data_dir": tmp_path / "data", "model_dir": tmp_path / method, "dry_run": True}
+        answer_questions.main(answer_questions.Config(method=method, **settings))
+        assert results(tmp_path / method)["config"]["model"] == f"tiny-{kind}"
+
+
+def test_flags_that_cannot_be_used():
+    with pytest.raises(UsageError, match="--margin 0"):
+        answer_questions.Config(margin=0).check()
+    with pytest.raises(UsageError, match="trains nothing"):
+        answer_questions.Config(method="likelihood", resume="somewhere").check()

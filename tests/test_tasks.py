@@ -1,0 +1,279 @@
+"""Data sets through ``datasets``, batches of tokens, and what happens where something cannot be had."""
+
+import json
+import socket
+import time
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+
+from lab1.config import UsageError
+from lab2 import hub, tasks, tiny
+from lab2.text_batches import POOL, TextBatches, encode
+
+
+def write(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a tiny BERT with random weights."""
+    return tiny.write_model(tmp_path_factory.mktemp("model") / "bert")
+
+
+def test_a_folder_of_csv(tmp_path):
+    data = tasks.load_texts(str(tiny.write_texts(tmp_path / "mood")), tmp_path)
+    assert (data.name, data.classes) == ("mood", ["0", "1"])
+    assert {part: len(items) for part, (items, _) in data.parts.items()} == {"train": 87, "validation": 29, "test": 28}
+    expected = [row for number, row in enumerate(tiny.sentences()) if number % 5 < 3]
+    assert data.parts["train"][0] == [text for text, _ in expected]
+    assert data.parts["train"][1].tolist() == [label for _, label in expected]
+    short = data.thinned(3)
+    assert [len(items) for items, _ in short.parts.values()] == [3, 3, 3]
+    assert short.parts["train"][0] == [expected[row][0] for row in (0, 43, 86)]
+    assert data.thinned(30).parts["validation"][0] == data.parts["validation"][0]
+
+
+def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
+    lines = ["text,label", '"good, ""very"" good",pos', "bad,neg", "so so,mid"] * 20
+    (tmp_path / "train.csv").write_text("\n".join([lines[0], *(line for line in lines if line != lines[0])]) + "\n")
+    data = tasks.load_texts(str(tmp_path), tmp_path)
+    assert data.classes == ["mid", "neg", "pos"]
+    texts, labels = data.parts["train"]
+    assert {text: data.classes[label] for text, label in zip(texts, labels.tolist(), strict=True)} == {
+        'good, "very" good': "pos",
+        "bad": "neg",
+        "so so": "mid",
+    }
+    # 60 rows: a tenth for the test, a tenth of the other 54 for validation, the same at every call.
+    assert [len(items) for items, _ in data.parts.values()] == [49, 5, 6]
+    assert torch.equal(tasks.load_texts(str(tmp_path), tmp_path).parts["train"][1], labels)
+
+
+def test_a_missing_test_set_is_the_validation_set(tmp_path):
+    rows = [{"text": f"text {number}", "label": number % 2} for number in range(40)]
+    write(tmp_path / "train.jsonl", rows)
+    write(tmp_path / "validation.jsonl", [{"text": "held out", "label": 0}, {"text": "too", "label": 1}])
+    data = tasks.load_texts(str(tmp_path), tmp_path)
+    assert data.parts["test"][0] == ["held out", "too"]
+    assert [len(items) for items, _ in data.parts.values()] == [36, 4, 2]
+    assert not set(data.parts["train"][0]) & set(data.parts["validation"][0])
+
+
+def test_names_of_known_classes_and_a_single_file(tmp_path):
+    rows = [{"text": f"text {number}", "label": number % 4} for number in range(80)]
+    write(tmp_path / "ag_news.jsonl", rows)
+    data = tasks.load_texts(str(tmp_path / "ag_news.jsonl"), tmp_path)
+    assert data.classes == ["World", "Sports", "Business", "Sci/Tech"]
+    # Found by its name under the data folder, too.
+    assert tasks.load_texts("ag_news.jsonl", tmp_path).name == "ag_news"
+
+
+def test_texts_that_cannot_be_used(tmp_path):
+    def refusal(rows, name="train.jsonl"):
+        folder = tmp_path / f"refused{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        write(folder / name, rows)
+        with pytest.raises(UsageError) as refused:
+            tasks.load_texts(str(folder), tmp_path)
+        assert len(str(refused.value).splitlines()) == 1
+        return str(refused.value)
+
+    assert "no column label, only ['text', 'class']" in refusal([{"text": "a", "class": 1}])
+    assert "at least two classes" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": 1}])
+    assert "no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    assert "holds no train.csv" in refusal([{"text": "a", "label": 1}], "texts.jsonl")
+    assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label":\n')
+    with pytest.raises(UsageError, match="cannot be read"):
+        tasks.load_texts(str(tmp_path / "broken.jsonl"), tmp_path)
+    with pytest.raises(UsageError, match=r"use a file in \.csv"):
+        tasks.load_texts(str(tiny.write_model(tmp_path / "bert") / "config.json"), tmp_path)
+    with pytest.raises(UsageError, match=r"no folder or file \./nowhere/x/y"):
+        tasks.load_texts("./nowhere/x/y", tmp_path)
+
+
+def test_choices_in_every_shape(tmp_path):
+    shapes = {
+        "plain": {"question": "It rains. She", "choices": ["gets wet.", "flies.", "is a cup.", "melts."], "label": 0},
+        "codah": {
+            "question": "It rains. She",
+            "candidate_answers": ["gets wet.", "flies.", "is a cup.", "melts."],
+            "correct_answer_idx": 0,
+        },
+        "swag": {
+            "sent1": "It rains.",
+            "sent2": "She",
+            **{f"ending{n}": end for n, end in enumerate(["gets wet.", "flies.", "is a cup.", "melts."])},
+            "label": 0,
+        },
+    }
+    for name, row in shapes.items():
+        key = "correct_answer_idx" if name == "codah" else "label"
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train.jsonl", [row | {key: number % 4} for number in range(40)])
+        write(tmp_path / name / "validation.jsonl", [row])
+        write(tmp_path / name / "test.jsonl", [row | {key: -1}])  # SWAG keeps its test labels to itself
+        data = tasks.load_choices(str(tmp_path / name), tmp_path)
+        assert data.classes == ["A", "B", "C", "D"]
+        assert [len(items) for items, _ in data.parts.values()] == [36, 4, 1]
+        assert data.parts["test"][0] == [("It rains. She", ["gets wet.", "flies.", "is a cup.", "melts."])]
+        assert data.parts["test"][1].tolist() == [0]
+
+
+def test_choices_that_cannot_be_used(tmp_path):
+    row = {"question": "q", "choices": ["a", "b"], "label": 0}
+    refused = {
+        "one number is needed": [row, row | {"choices": ["a", "b", "c"]}],
+        "a label is beyond 2 choices": [row, row | {"label": 2}],
+        "no question, choices and label": [{"question": "q", "label": 0}],
+    }
+    for number, (message, rows) in enumerate(refused.items()):
+        write(tmp_path / f"{number}.jsonl", rows)
+        with pytest.raises(UsageError, match=message):
+            tasks.load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
+
+
+def test_a_collection_in_beirs_format(tmp_path):
+    (tmp_path / "wings" / "qrels").mkdir(parents=True)
+    folder = tmp_path / "wings"
+    write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
+    write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
+    data = tasks.load_search(str(folder), tmp_path)
+    assert data.documents == {"1": "Wings lift", "2": "drag"}
+    # Query b has nothing relevant: no ranking is right or wrong for it.
+    assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
+    with pytest.raises(UsageError, match="1 queries are not among the queries"):
+        tasks.load_search(str(folder), tmp_path)
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"not in BEIR's format: no .*queries\.jsonl"):
+        tasks.load_search(str(folder), tmp_path)
+
+
+def sequences(lengths):
+    return {"input_ids": [[number + 1] * length for number, length in enumerate(lengths)]}
+
+
+def test_padding_by_hand():
+    batches = TextBatches(sequences([2, 4, 1]), torch.tensor([7, 8, 9]), 2, padding=0)
+    (first, first_labels), (second, second_labels) = batches
+    assert first["input_ids"].tolist() == [[3, 0], [1, 1]]  # sorted by length: the third text, then the first
+    assert first["attention_mask"].tolist() == [[1, 0], [1, 1]]
+    assert first_labels.tolist() == [9, 7]
+    assert second["input_ids"].tolist() == [[2, 2, 2, 2]]
+    assert second_labels.tolist() == [8]
+
+
+def test_questions_keep_their_choices_together(model):
+    tokenizer = hub.pretrained(transformers.AutoTokenizer, str(model), model)
+    items = [("the cook", ["sings", "wins a fine prize"]), ("a pilot", ["burns", "misses the last train"])]
+    tokens = encode(tokenizer, items, 32)
+    inputs, labels = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id).take(torch.tensor([1, 0]))
+    assert labels.tolist() == [0, 1]
+    longest = max(map(len, tokens["input_ids"]))
+    assert inputs["input_ids"].shape == inputs["token_type_ids"].shape == (2, 2, longest)
+    for row, item in enumerate([items[1], items[0]]):
+        for column, choice in enumerate(item[1]):
+            alone = tokenizer(item[0], choice)
+            kept = inputs["attention_mask"][row, column].bool()
+            assert inputs["input_ids"][row, column][kept].tolist() == alone["input_ids"]
+            assert inputs["token_type_ids"][row, column][kept].tolist() == alone["token_type_ids"]
+    assert max(map(len, encode(tokenizer, items, 6)["input_ids"])) == 6
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    lengths = torch.randint(1, 60, (1003,), generator=torch.Generator().manual_seed(0)).tolist()
+    labels = torch.arange(1003)
+
+    def order(epoch, seed=5, start=0):
+        batches = TextBatches(sequences(lengths), labels, 8, padding=0, seed=seed)
+        return [labels.tolist() for _, labels in batches.epoch(epoch, start)]
+
+    whole = order(3)
+    assert whole == order(3)
+    assert order(3, start=70) == whole[70:]
+    assert whole != order(4)
+    assert whole != order(3, seed=6)
+    assert sorted(row for rows in whole for row in rows) == list(range(1003))
+    assert len(whole) == len(TextBatches(sequences(lengths), labels, 8, 0, seed=5)) == 126
+    # Within a batch lengths are close (50 batches are sorted together), from batch to batch they are not in order.
+    spans = [max(lengths[n] for n in rows) - min(lengths[n] for n in rows) for rows in whole]
+    assert sum(spans) / len(spans) < 3 * 60 / POOL
+    longest = [max(lengths[n] for n in rows) for rows in whole]
+    assert longest != sorted(longest)
+
+
+def test_processes_share_every_batch(monkeypatch):
+    found = []
+    for number in range(2):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", str(number))
+        batches = TextBatches(sequences([1] * 9), torch.arange(9), 4, padding=0, seed=0)
+        assert len(batches) == 2  # the ninth alone cannot be shared
+        found.append([labels.tolist() for _, labels in batches.epoch(0)])
+    assert [len(a + b) for a, b in zip(*found, strict=True)] == [4, 4]
+    assert len({row for rows in found[0] + found[1] for row in rows}) == 8
+
+
+def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
+    # Nothing listens at this address.
+    done = run_script(
+        "lab2/classify_text.py",
+        *("--data-dir", tmp_path / "data", "--model-dir", tmp_path / "model"),
+        env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "cornell-movie-review-data/rotten_tomatoes" in line
+    assert str(tmp_path / "data" / "rotten_tomatoes") in line
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("load", "dataset", "source"),
+    [
+        (tasks.load_texts, "ag_news", "fancyzhx/ag_news"),
+        (tasks.load_choices, "swag", "allenai/swag"),
+        (tasks.load_choices, "codah", "jaredfern/codah"),
+        (tasks.load_search, "scifact", "mteb/scifact"),
+    ],
+)
+def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load, dataset, source):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UsageError) as refused:
+        load(dataset, tmp_path)
+    assert source in str(refused.value)
+    assert f"not in {tmp_path / dataset} " in str(refused.value)
+
+
+def test_a_hub_that_never_answers_is_given_up(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes calls and says nothing
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(UsageError, match="put its files there"):
+            hub.pretrained(transformers.AutoModel, "nobody/nothing", tmp_path)
+        assert 5 < time.monotonic() - began < 30  # ten seconds of waiting
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    tiny.write_texts(tmp_path / "texts")
+    with pytest.raises(UsageError, match="cannot be read as AutoModel") as refused:
+        hub.pretrained(transformers.AutoModel, str(tmp_path / "texts"), tmp_path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_what_is_on_the_disk_asks_nothing_of_the_hub(monkeypatch, model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as hub_server:
+        hub_server.settimeout(0.1)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{hub_server.getsockname()[1]}")
+        hub.pretrained(transformers.AutoTokenizer, str(model), tmp_path)
+        hub.pretrained(transformers.AutoModelForSequenceClassification, str(model), tmp_path)
+        tasks.load_texts(str(tiny.write_texts(tmp_path / "texts")), tmp_path)
+        with pytest.raises(TimeoutError):
+            hub_server.accept()
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
