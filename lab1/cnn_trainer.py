@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1.trainer import Trainer, classification_loss, warmup_cosine
+from lab1.trainer import Trainer, warmup_cosine
 
 
 class CNNTrainer(Trainer):
@@ -22,12 +22,9 @@ class CNNTrainer(Trainer):
         total = self.epochs * self.steps_per_epoch
         return self.config.learning_rate * warmup_cosine(step, total, total // 5)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def criterion(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy: in training against smoothed labels, in evaluation always against the labels themselves."""
-        inputs, labels = (part.to(self.device, non_blocking=True) for part in batch)
-        with self.autocast:
-            logits = self.forward(inputs)
-        loss, metrics = classification_loss(logits, labels)
+        loss, metrics = super().criterion(logits, labels)
         if self.model.training and self.config.label_smoothing > 0:
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         return loss, metrics

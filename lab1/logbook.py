@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lab1.config import REPOSITORY, RunConfig, UsageError
@@ -152,22 +151,3 @@ class Logbook:
         """Close the event file."""
         if self.writer is not None:
             self.writer.close()
-
-
-def confusion_figure(confusion: np.ndarray, classes: list[str]):
-    """A Matplotlib figure of a confusion matrix ``[true class, predicted class]`` of counts."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.add_subplot()
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 20:
-        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-        axes.set_yticks(range(len(classes)), classes)
-        for (row, column), count in np.ndenumerate(confusion):
-            if count:
-                color = "white" if share[row, column] > 0.5 else "black"
-                axes.text(column, row, int(count), ha="center", va="center", color=color, fontsize=8)
-    axes.set(xlabel="predicted class", ylabel="true class", title="Test set, number of images")
-    return figure

@@ -23,6 +23,13 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
+def macro_f1(confusion: Tensor) -> float:
+    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN), from a confusion matrix ``[true, predicted]``. A class
+    that is neither there nor predicted counts 0."""
+    confusion = confusion.double()
+    return (2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)).mean().item()
+
+
 class Averages:
     """Means of what training steps return, weighted by example (or token).
 

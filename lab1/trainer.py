@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from lab1 import checkpoint, distributed, logbook
 from lab1.config import Interrupted, RunFailed, TrainConfig, UsageError, find_device, require
-from lab1.metrics import Averages, classification_loss, confusion_matrix, in_words
+from lab1.metrics import Averages, classification_loss, in_words
 from lab1.models import describe
+from lab1.reports import classification_report
 from lab1.signals import StopSignals
 
 HOUSEKEEPING_SECONDS = 0.2  # how often the loop looks at the losses, the progress bar and the clock
@@ -36,9 +37,9 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
 class Trainer:
     """Trains a model: epochs of ``train_step``, validation, TensorBoard, checkpoints, early stopping, one test.
 
-    A lab overrides ``loss``; ``make_optimizer``, ``weight``, ``learning_rate`` and ``report`` where it must. The
-    batches are any iterable of ``(inputs, targets)``; one with ``epoch(number, start)``, such as ``lab1.data.Batches``,
-    resumes exactly in the middle of an epoch.
+    A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``
+    and ``report`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
+    ``epoch(number, start)``, such as ``lab1.data.Batches``, resumes exactly in the middle of an epoch.
     """
 
     max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
@@ -79,9 +80,16 @@ class Trainer:
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch, to be minimised, and further metrics, each a scalar mean over the batch."""
-        inputs, targets = (part.to(self.device, non_blocking=True) for part in batch)
+        inputs, targets = batch
+        return self.criterion(self.logits(inputs), targets.to(self.device, non_blocking=True))
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The model on the inputs of a batch, in the precision that was asked for: ``[B, K]``."""
         with self.autocast:
-            logits = self.forward(inputs)
+            return self.forward(inputs.to(self.device, non_blocking=True))
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What ``loss`` makes of logits ``[B, K]`` and targets ``[B]``."""
         return classification_loss(logits, targets)
 
     def weight(self, batch: tuple[Tensor, Tensor]) -> int:
@@ -99,29 +107,8 @@ class Trainer:
         return self.config.learning_rate * warmup_cosine(step, total, total // 20)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
-        """What ``test`` should say beyond the metrics; here the confusion matrix, with its figure."""
-        classes = self.about.get("classes")
-        if classes is None:
-            return {}
-        confusion, mistakes = torch.zeros(len(classes), len(classes)), []
-        self.model.eval()
-        with torch.no_grad():
-            for inputs, targets in batches:
-                with self.autocast:
-                    predicted = self.model(inputs.to(self.device)).argmax(1).cpu()
-                confusion += confusion_matrix(predicted, targets.cpu(), len(classes))
-                mistakes.append(inputs.cpu()[predicted != targets.cpu()])
-        counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
-        accuracy = counts.diagonal() / counts.sum(1).clamp(min=1)
-        if distributed.rank() == 0:
-            figure = logbook.confusion_figure(counts.numpy(), classes)
-            figure.savefig(self.folder / "confusion.png", dpi=120)
-            self.log.figure("confusion matrix/test", figure, self.epoch)
-            self.log.images("mistakes/test", torch.cat(mistakes)[:64], self.epoch)
-        return {
-            "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
-            "confusion": counts.tolist(),
-        }
+        """What ``test`` should say beyond the metrics; here how each class fares, where the classes have names."""
+        return classification_report(self, batches) if "classes" in self.about else {}
 
     def more_state(self) -> dict[str, Any]:
         """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
