@@ -42,6 +42,7 @@ class Trainer:
     ``epoch(number, start)``, such as ``lab1.data.Batches``, resumes exactly in the middle of an epoch.
     """
 
+    counted = "examples"  # what ``weight`` counts
     max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
     charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
 
@@ -101,9 +102,13 @@ class Trainer:
         rate, decay = self.config.learning_rate, self.config.weight_decay
         return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=decay, fused=True)
 
+    def total_steps(self) -> int:
+        """The steps of the whole run, if it is not stopped early."""
+        return self.epochs * self.steps_per_epoch
+
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: warm-up over the first twentieth, then a cosine to zero."""
-        total = self.epochs * self.steps_per_epoch
+        total = self.total_steps()
         return self.config.learning_rate * warmup_cosine(step, total, total // 20)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
@@ -235,7 +240,7 @@ class Trainer:
             self._save_best()
         points = {f"{name}/train": value for name, value in train.items()}
         points |= {f"{name}/validation": value for name, value in validation.items()}
-        self.log.scalars({**points, "learning rate": rate, "examples per second": speed}, self.epoch)
+        self.log.scalars({**points, "learning rate": rate, f"{self.counted} per second": speed}, self.epoch)
         self.log.flush()
         self.save()
         self.say(f"epoch {self.epoch:3d}  train {in_words(train)}  validation {in_words(validation)}{'  *' * better}")
@@ -371,7 +376,7 @@ class Trainer:
     def _progress(self) -> tqdm:
         # disable=None: no bar where standard error is no terminal.
         return tqdm(
-            total=self.epochs * self.steps_per_epoch,
+            total=self.total_steps(),
             initial=self.step,
             unit=" steps",
             disable=None if distributed.rank() == 0 else True,

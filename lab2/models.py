@@ -1,0 +1,243 @@
+"""GPT, a decoder-only Transformer: GPT-2's architecture and names (Radford et al. 2019), so that weights can be
+exchanged with transformers' ``GPT2LMHeadModel`` both ways. Sampling from it is in ``lab2/sampling.py``.
+
+Letters in shapes: B texts, T tokens of each, V tokens in the vocabulary, C width, H heads, D = C / H.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab1 import checkpoint
+from lab1.config import REPOSITORY, UsageError, require
+from lab2 import sampling
+
+Cache = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, H, context, D]
+# What this GPT does not have; a GPT-2 that differs in one of these is refused.
+FIXED = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "n_inner": None,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+
+def dropout(x: Tensor, probability: float) -> Tensor:
+    """Zero each element with this probability and scale up the others, so that the mean stays (Srivastava et al. 2014).
+
+    On a processor the probability is rounded to 256ths, for one random byte an element is enough then: with
+    ``F.dropout`` a fifth of the training step goes into random numbers.
+    """
+    if x.device.type != "cpu":
+        return F.dropout(x, probability)
+    dropped = round(256 * probability)
+    if dropped == 0:
+        return x
+    numbers = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    kept = numbers.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+    return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, drop: float = 0.0) -> Tensor:
+    """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1): ``[B, H, T, D]`` -> ``[B, H, T, D]``.
+
+    A single query is the newest token and sees all keys; of several, each sees the keys up to its own place.
+    """
+    causal = bool(queries.shape[2] > 1)  # sizes are tensors while TensorBoard traces the graph
+    if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, is_causal=causal)
+    # On a processor the backward pass of fused attention in bf16 takes half the step; plain products do not.
+    scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
+    if causal:
+        scores = scores + torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype).triu(1)
+    return dropout(scores.softmax(3), drop) @ values
+
+
+class Attention(nn.Module):
+    """Multi-head causal self-attention."""
+
+    def __init__(self, width: int, heads: int, drop: float):
+        super().__init__()
+        self.heads, self.drop = heads, drop
+        self.c_attn = nn.Linear(width, 3 * width)  # queries, keys and values of all heads
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``. With a cache, ``x`` are the tokens from place ``start`` on; keys and values
+        of those before are in it, and those of ``x`` are put there."""
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            for kept, new in zip(cache, (k, v), strict=True):
+                kept[:, :, start : start + T] = new
+            k, v = (kept[:, :, : start + T] for kept in cache)
+        y = attend(q, k, v, self.drop if self.training else 0.0)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide between them, with the tanh form of GELU (Hendrycks & Gimpel 2016)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``."""
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention, then MLP; each behind a layer norm and with the identity around it ("pre-norm")."""
+
+    def __init__(self, width: int, heads: int, drop: float):
+        super().__init__()
+        self.drop = drop
+        self.ln_1, self.attn = nn.LayerNorm(width), Attention(width, heads, drop)
+        self.ln_2, self.mlp = nn.LayerNorm(width), MLP(width)
+
+    def forward(self, x: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``."""
+        drop = self.drop if self.training else 0.0
+        x = x + dropout(self.attn(self.ln_1(x), cache, start), drop)
+        return x + dropout(self.mlp(self.ln_2(x)), drop)
+
+
+class GPT(nn.Module):
+    """Token and position embeddings, blocks, a last layer norm, and the token embeddings again as the output layer.
+
+    | vocabulary, context, layers, heads, width | parameters |
+    |---|---|
+    | 80, 64, 4, 4, 128 | 811,776 |
+    | 80, 128, 6, 6, 192 | 2,709,504 |
+    | 50257, 1024, 12, 12, 768 (GPT-2 small) | 124,439,808 |
+    """
+
+    def __init__(self, vocabulary: int, context: int, layers: int, heads: int, width: int, dropout: float = 0.0):
+        """Args:
+        vocabulary: number of tokens V. context: most tokens that it sees at once.
+        dropout: of embeddings, attention weights, and what each block adds.
+
+        Raises:
+            UsageError: for a size below 1, a width that the heads do not divide, a dropout outside [0, 1).
+        """
+        super().__init__()
+        sizes = {"vocabulary": vocabulary, "context": context, "layers": layers, "heads": heads, "width": width}
+        for name, size in sizes.items():
+            require(size >= 1, f"{name} {size}: at least 1 is needed")
+        require(width % heads == 0, f"width {width}: a multiple of the {heads} heads is needed")
+        require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
+        self.arguments, self.context, self.drop = sizes | {"dropout": dropout}, context, dropout
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        self.h = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(width)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                # Each block adds twice to the sum; so its variance at the end does not depend on the depth.
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers) if "c_proj" in name else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(self, tokens: Tensor, cache: list[Cache] | None = None, start: int = 0) -> Tensor:
+        """Tokens ``[B, T]`` -> logits of the token after each ``[B, T, V]``. ``cache``, one a layer, and ``start``: see
+        ``Attention``; several tokens at once must start at 0.
+
+        Raises:
+            UsageError: for more tokens than the context.
+        """
+        end = start + tokens.shape[1]
+        require(end <= self.context, f"{end} tokens are more than this GPT's context of {self.context}")
+        x = self.wte(tokens) + self.wpe.weight[start:end]
+        x = dropout(x, self.drop) if self.training else x
+        for layer, block in enumerate(self.h):
+            x = block(x, cache[layer] if cache else None, start)
+        return F.linear(self.ln_f(x), self.wte.weight)
+
+    def new_cache(self, batch: int) -> list[Cache]:
+        """Room for the keys and values of ``batch`` texts of up to ``context`` tokens; what is in it is undefined."""
+        heads, weight = self.h[0].attn.heads, self.wte.weight
+        size = (batch, heads, self.context, weight.shape[1] // heads)
+        return [(weight.new_empty(size), weight.new_empty(size)) for _ in self.h]
+
+    def generate(
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        greedy: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Continue texts: tokens ``[B, T]`` -> ``[B, T + max_new_tokens]``; see ``lab2.sampling.generate``."""
+        choose = sampling.Chooser(temperature, top_k, top_p, greedy, generator)
+        return sampling.generate(self, tokens, max_new_tokens, choose)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, data_folder: Path = REPOSITORY / "data", download: bool = True) -> "GPT":
+        """A GPT-2 by its folder or its name on the Hugging Face hub, in evaluation mode.
+
+        Raises:
+            UsageError: where it cannot be had, or is another architecture.
+        """
+        from transformers import AutoConfig, GPT2LMHeadModel
+
+        from lab2 import hub
+
+        config = hub.pretrained(AutoConfig, str(name), data_folder, download)
+        for key, value in FIXED.items():
+            found = getattr(config, key, None)
+            require(found == value, f"{name} is no plain GPT-2: its {key} is {found!r}, not {value!r}")
+        theirs = hub.pretrained(GPT2LMHeadModel, str(name), data_folder, download).state_dict()
+        gpt = cls(config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
+        gpt.load_state_dict({name: transposed(name, theirs[f"transformer.{name}"]) for name in gpt.state_dict()})
+        return gpt.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that ``GPT2LMHeadModel.from_pretrained`` reads."""
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        size, drop = self.arguments, self.drop
+        config = GPT2Config(
+            **{"vocab_size": size["vocabulary"], "n_positions": size["context"], "n_embd": size["width"]},
+            **{"n_layer": size["layers"], "n_head": size["heads"], "bos_token_id": None, "eos_token_id": None},
+            **{"resid_pdrop": drop, "embd_pdrop": drop, "attn_pdrop": drop},
+        )
+        theirs = GPT2LMHeadModel(config)
+        weights = {f"transformer.{name}": transposed(name, weight) for name, weight in self.state_dict().items()}
+        theirs.load_state_dict(weights | {"lm_head.weight": self.wte.weight})
+        theirs.save_pretrained(folder)
+
+
+def transposed(name: str, weight: Tensor) -> Tensor:
+    """A weight of ours as GPT-2 stores it, and the other way round: matrices of its blocks are ``[in, out]``."""
+    return weight.T.contiguous() if name.startswith("h.") and weight.ndim == 2 else weight
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str, Any]]:
+    """The GPT of a ``best.pt``, in evaluation mode, and what is stored beside it (corpus, tokenizer).
+
+    Raises:
+        UsageError: where there is no such file, or it is no GPT of this lab.
+    """
+    try:
+        content = checkpoint.load(Path(path), device)
+        require(content["model"]["class"] == "GPT", f"{path} holds no GPT")
+        gpt = GPT(**content["model"]["arguments"])
+        gpt.load_state_dict(content["weights"])
+        return gpt.to(device).eval(), content["about"]
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}; train a GPT first: python lab2/train_gpt.py") from None
+    except checkpoint.BrokenCheckpoint as error:
+        raise UsageError(str(error)) from None
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UsageError(f"{path} holds no GPT of this lab: {(str(error).splitlines() or ['?'])[0]}") from None

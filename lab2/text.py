@@ -1,0 +1,199 @@
+"""A text as tokens in memory: where it comes from, how it is divided, and the windows that a language model sees."""
+
+import dataclasses
+import re
+import shutil
+import sys
+import sysconfig
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lab1.batches import random_generator
+from lab1.config import UsageError, require
+from lab1.data import NETWORK_SECONDS, Unavailable, require_network
+from lab1.distributed import first_process_first, rank, world_size
+
+# The complete poem with all accents, UTF-8: ebook 1012.
+COMMEDIA = "https://www.gutenberg.org/cache/epub/1012/pg1012.txt"
+EMBEDDED = "python"
+LICENCE = r"\*\*\* ?{} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*?\*\*\*"
+
+
+@dataclasses.dataclass
+class Corpus:
+    """A text and the name that runs and results give it."""
+
+    name: str
+    text: str
+
+    def parts(self) -> dict[str, str]:
+        """Contiguous parts: the first 90 % to learn from, the next 5 % for validation, the last 5 % for the test.
+
+        Raises:
+            UsageError: where the text is too short to be divided.
+        """
+        require(len(self.text) >= 1000, f"{self.name} has {len(self.text)} characters: at least 1,000 are needed")
+        first, second = len(self.text) * 90 // 100, len(self.text) * 95 // 100
+        return {
+            "train": self.text[:first],
+            "validation": self.text[first:second],
+            "test": self.text[second:],
+        }
+
+
+def load_corpus(source: str, data_folder: Path, download: bool = True) -> Corpus:
+    """The text of a source: ``auto``, ``divina_commedia``, ``python``, a file, or the URL of a text.
+
+    ``auto`` is the Divina Commedia or, where it can be had neither from the disk nor from the network, the source code
+    of Python's standard library. What comes from the network is kept in ``data_folder``, without Project Gutenberg's
+    licence.
+
+    Raises:
+        UsageError: where it cannot be had or is no UTF-8 text; the message says what to do.
+    """
+    with first_process_first():
+        if source == EMBEDDED:
+            return Corpus(EMBEDDED, python_source())
+        if source in ("auto", "divina_commedia"):
+            try:
+                return Corpus("divina_commedia", fetch(COMMEDIA, data_folder / "divina_commedia.txt", download))
+            except Unavailable as error:
+                if source != "auto":
+                    raise
+                if rank() == 0:
+                    print(f"{error}. Taking the source code of Python's standard library instead.", file=sys.stderr)
+                return Corpus(EMBEDDED, python_source())
+        if source.startswith(("http://", "https://")):
+            name = Path(source.split("?")[0].rstrip("/")).name or "page"
+            return Corpus(Path(name).stem, fetch(source, data_folder / name, download))
+        path = Path(source).expanduser()
+        require(path.is_file(), f"--text {source}: no such file; use a file, a URL, divina_commedia or python")
+        return Corpus(path.stem, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, without Project Gutenberg's licence, with ``\\n`` at the end of each line.
+
+    Raises:
+        UsageError: where it cannot be read or is not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 first") from None
+    return strip_licence(text.replace("\r\n", "\n"))
+
+
+def strip_licence(text: str) -> str:
+    """What stands between Project Gutenberg's START and END lines; a text without them as it is."""
+    begin, end = (re.search(LICENCE.format(word), text, re.DOTALL) for word in ("START", "END"))
+    if begin is None or end is None:
+        return text
+    return text[begin.end() : end.start()].strip() + "\n"
+
+
+def fetch(address: str, place: Path, download: bool = True) -> str:
+    """The text at ``place``, fetched from the address and put there first where it is not there yet.
+
+    Raises:
+        Unavailable: where it is not there and the network cannot be reached, or nothing may be downloaded.
+        UsageError: where it is no UTF-8 text.
+    """
+    if not place.exists():
+        require_network([address], f"the text {address}", place, download)
+        print(f"Downloading {address} to {place} ...", file=sys.stderr)
+        part = place.with_name(place.name + ".part")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            request = urllib.request.Request(address, headers={"User-Agent": "deep-learning-labs"})
+            with urllib.request.urlopen(request, timeout=NETWORK_SECONDS) as answer, open(part, "wb") as file:
+                shutil.copyfileobj(answer, file)
+            part.write_text(read_text(part), encoding="utf-8")
+            part.replace(place)
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{address} could not be downloaded ({error}): put it in {place}") from None
+        finally:
+            part.unlink(missing_ok=True)
+    return read_text(place)
+
+
+def python_source() -> str:
+    """The modules at the top of Python's standard library, by name, one after the other: some 4 million characters,
+    which differ a little between versions of Python."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.py")))
+
+
+class RandomWindows:
+    """Batches to learn from: windows at random places of a text. Yields ``(tokens [B, T], next tokens [B, T])``.
+
+    An epoch is a stretch of ``interval`` steps. The windows of a step are a function of (seed, step), so a place in
+    training is one integer. Under torchrun each process gets its share of every batch.
+    """
+
+    def __init__(self, tokens: Tensor, context: int, batch_size: int, seed: int, steps: int, interval: int):
+        """Args:
+        tokens: int64 ``[N]``, on the device to train on. context: T. steps: in all; the last epoch may be shorter.
+
+        Raises:
+            UsageError: where the text is shorter than one window.
+        """
+        require(len(tokens) > context, f"{len(tokens)} tokens to learn from: a context of {context} needs more")
+        self.tokens, self.context, self.batch_size, self.seed = tokens, context, batch_size, seed
+        self.steps, self.interval = steps, interval
+        self.offsets = torch.arange(context + 1, device=tokens.device)
+
+    def __len__(self) -> int:
+        return min(self.interval, self.steps) if self.batch_size >= world_size() else 0
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch, from number ``start`` on."""
+        first = epoch * self.interval
+        for step in range(first + start, min(first + self.interval, self.steps)):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step, counted from 0."""
+        generator = random_generator(self.seed, step)
+        starts = torch.randint(len(self.tokens) - self.context, (self.batch_size,), generator=generator)
+        starts = starts[rank() :: world_size()].to(self.tokens.device)
+        windows = self.tokens[starts[:, None] + self.offsets]
+        return windows[:, :-1], windows[:, 1:]
+
+
+class ConsecutiveWindows:
+    """Batches to evaluate on: windows one after the other, so that each token but the first is predicted once, from
+    those before it in its window. Yields ``(tokens [B, T], next tokens [B, T])``; the last window may be shorter."""
+
+    def __init__(self, tokens: Tensor, context: int, batch_size: int, characters: int, limit: int | None = None):
+        """Args:
+        tokens: int64 ``[N]``. characters: of the text that they stand for. limit: at most this many batches.
+
+        Raises:
+            UsageError: for fewer than two tokens.
+        """
+        require(len(tokens) >= 2, f"{len(tokens)} tokens to evaluate on: at least 2 are needed")
+        self.characters_per_token = characters / len(tokens)
+        inputs, targets = tokens[:-1], tokens[1:]
+        self.batches = []
+        whole = len(inputs) // context * context
+        pairs = [part[:whole].view(-1, context).split(batch_size) for part in (inputs, targets)]
+        self.batches = list(zip(*pairs, strict=True)) if whole else []
+        if whole < len(inputs):
+            self.batches.append((inputs[None, whole:], targets[None, whole:]))
+        self.batches = self.batches[:limit]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for number, (inputs, targets) in enumerate(self.batches):
+            rows = slice((rank() - number) % world_size(), None, world_size())  # a last lone window, too, finds a rank
+            if len(inputs[rows]) > 0:
+                yield inputs[rows], targets[rows]

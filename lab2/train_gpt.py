@@ -1,0 +1,147 @@
+"""Exercise 1: a GPT from scratch, on the Divina Commedia, character by character.
+
+    python lab2/train_gpt.py                             2.7M parameters: about a quarter of an hour on two cores
+    python lab2/train_gpt.py --preset nano               0.8M parameters, 2,000 small steps: a minute
+    python lab2/train_gpt.py --text FILE_OR_URL          any text, such as --text python, the standard library's source
+    python lab2/train_gpt.py --tokenizer bpe             tokens of several characters, learned from the text
+    tensorboard --logdir lab2/model                      curves, and what the network writes as it learns
+
+The first 90 % of the text are learned from, the next 5 % choose the best weights, the last 5 % are the test. Without a
+network and without the Divina Commedia in data/ it takes the source code of Python's standard library.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lab1.config import RunConfig, find_precision, flag, launch, prepare, require
+
+# laptop: chosen on validation. nano: the size that nanoGPT documents for a laptop's processor.
+PRESETS = {
+    "laptop": {
+        **{"layers": 6, "heads": 6, "width": 192, "context": 128, "dropout": 0.15},
+        **{"steps": 3000, "batch_size": 32, "learning_rate": 2e-3},
+    },
+    "nano": {
+        **{"layers": 4, "heads": 4, "width": 128, "context": 64, "dropout": 0.0},
+        **{"steps": 2000, "batch_size": 12, "learning_rate": 1e-3},
+    },
+}
+Whole = Annotated[int | None, flag("INT")]
+Real = Annotated[float | None, flag("FLOAT")]
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """The flags of this script. Those without a default take it from PRESETS."""
+
+    text: str = "auto"
+    """What to learn from: a text file or the URL of one, divina_commedia, or python for the source code of Python's
+    standard library. auto: the Divina Commedia, or python where it cannot be had."""
+    preset: Literal["laptop", "nano"] = "laptop"
+    """Size of the network and length of training; each flag below that is given takes precedence."""
+    tokenizer: str = "characters"
+    """characters; bpe, byte pairs learned from the text; or a pretrained one, a folder or hub name."""
+    vocabulary: int = 1024
+    """Tokens of --tokenizer bpe."""
+    layers: Whole = None
+    """Number of blocks (default: 6; nano 4)."""
+    heads: Whole = None
+    """Attention heads in a block (default: 6; nano 4)."""
+    width: Whole = None
+    """Numbers that stand for a token between blocks, a multiple of the heads (default: 192; nano 128)."""
+    context: Whole = None
+    """Most tokens that it sees at once (default: 128; nano 64)."""
+    dropout: Real = None
+    """Of embeddings, attention weights, and what each block adds (default: 0.15; nano 0)."""
+    steps: Whole = None
+    """Steps of the optimiser (default: 3000; nano 2000)."""
+    eval_interval: int = 250
+    """Steps between two validations, called an epoch in what is written; there the best weights are chosen."""
+    batch_size: Whole = None
+    """Windows of the text in one step, over all processes (default: 32; nano 12)."""
+    learning_rate: Real = None
+    """Peak learning rate: reached after a twentieth of the steps, zero at the last (default: 0.002; nano 0.001)."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of matrices, per unit of learning rate."""
+    patience: int = 0
+    """Validations without a better loss before training stops; 0 never stops early."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of matrix products; bf16 is autocast, the weights stay fp32. auto: bf16 where this device computes
+    it in hardware, else fp32."""
+
+    def __post_init__(self) -> None:
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+
+    @property
+    def epochs(self) -> int:
+        """How many stretches of ``eval_interval`` steps there are; the last may be shorter."""
+        return math.ceil(self.steps / self.eval_interval)
+
+    def check(self) -> None:
+        super().check()
+        counts = ("layers", "heads", "width", "context", "steps", "eval_interval", "batch_size", "vocabulary")
+        for name, least in (*((name, 1) for name in counts), ("patience", 0)):
+            value = getattr(self, name)
+            require(value >= least, f"--{name.replace('_', '-')} {value}: at least {least} is needed")
+        require(self.width % self.heads == 0, f"--width {self.width}: a multiple of the {self.heads} heads is needed")
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability from 0 to below 1 is needed")
+        rate, decay = self.learning_rate, self.weight_decay
+        require(math.isfinite(rate) and rate > 0, f"--learning-rate {rate}: a positive number is needed, such as 0.001")
+        require(math.isfinite(decay) and decay >= 0, f"--weight-decay {decay}: 0 or a positive number is needed")
+
+    def describe(self) -> str:
+        parts = ["gpt", f"{self.layers}x{self.width}"]
+        parts += [Path(self.text).stem] if self.text != "divina_commedia" else []
+        if self.tokenizer != "characters":
+            parts += [f"bpe{self.vocabulary}" if self.tokenizer == "bpe" else Path(self.tokenizer).name]
+        return "-".join([*parts, f"seed{self.seed}"])
+
+
+def set_up(config: Config) -> tuple[Any, tuple]:
+    """The GPT in its Trainer, and the windows to train, validate and test it on: ``(trainer, (train, validation,
+    test))``."""
+    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    import torch
+
+    from lab2 import text, tokens
+    from lab2.models import GPT
+    from lab2.trainer import LanguageModelTrainer
+
+    device = prepare(config)
+    config.precision = find_precision(config.precision, device)
+    download = not config.dry_run
+    corpus = text.load_corpus(config.text, config.data_folder(), download)
+    config.text = corpus.name if config.text == "auto" else config.text  # what was used, not what was asked for
+    parts = corpus.parts()
+    # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
+    learned = corpus.text if config.tokenizer == "characters" else parts["train"]
+    tokenizer = tokens.make(config.tokenizer, learned, config.vocabulary, config.data_folder(), download)
+    encoded = {name: torch.tensor(tokenizer.encode(part), device=device) for name, part in parts.items()}
+    steps, interval = (6, 3) if config.dry_run else (config.steps, config.eval_interval)
+    train = text.RandomWindows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
+    validation, test = (
+        text.ConsecutiveWindows(
+            encoded[name], config.context, config.batch_size, len(parts[name]), limit=3 if config.dry_run else None
+        )
+        for name in ("validation", "test")
+    )
+    model = GPT(len(tokenizer), config.context, config.layers, config.heads, config.width, config.dropout)
+    about = {"dataset": corpus.name, "tokenizer": tokenizer.describe()}
+    return LanguageModelTrainer(model, config, about, tokenizer), (train, validation, test)
+
+
+def main(config: Config) -> dict:
+    """Train, validate, test; returns the test metrics."""
+    trainer, (train, validation, test) = set_up(config)
+    trainer.train(train, validation)
+    found = trainer.test(test)
+    trainer.say(found["sample"])
+    return found
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,105 @@
+"""The Trainer for language models: loss and measures by token, weight decay on matrices, and samples as it learns."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab1.trainer import Trainer
+from lab2.models import GPT
+from lab2.text import ConsecutiveWindows
+from lab2.tokens import Tokenizer
+
+SAMPLE_TOKENS = 400
+
+
+def language_model_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats a token, of logits ``[B, T, V]`` and the tokens that came next ``[B, T]``."""
+    return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
+
+
+def text_measures(loss: float, characters_per_token: float) -> dict[str, float]:
+    """What a mean loss in nats a token says: perplexity, exp of it, which depends on what a token is; and bits per
+    character, which does not, so that models with different tokenizers can be compared."""
+    return {
+        "perplexity": math.exp(loss) if loss < 700 else math.inf,
+        "bits_per_character": loss / math.log(2) / characters_per_token,
+    }
+
+
+class LanguageModelTrainer(Trainer):
+    """Trains a GPT on windows of a text. An epoch is a stretch of steps between two validations."""
+
+    max_gradient_norm = 1.0
+    counted = "tokens"
+
+    def __init__(self, model: GPT, config, about: dict[str, Any], tokenizer: Tokenizer):
+        """Args:
+        config: has ``steps`` and ``epochs`` (see ``lab2.train_gpt``), and the fields of a ``TrainConfig``.
+        about: what ``best.pt`` says of the text: ``dataset``, ``tokenizer``.
+        """
+        super().__init__(model, config, about)
+        self.tokenizer = tokenizer
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss a token, and how often the most probable token is the next one."""
+        tokens, targets = (part.to(self.device, non_blocking=True) for part in batch)
+        with self.autocast:
+            logits = self.forward(tokens)
+        correct = (logits.detach().argmax(-1) == targets).sum()
+        return language_model_loss(logits, targets), {"accuracy": correct / targets.numel()}
+
+    def weight(self, batch: tuple[Tensor, Tensor]) -> int:
+        """The tokens of a batch."""
+        return batch[1].numel()
+
+    def total_steps(self) -> int:
+        """As asked for: the last stretch may be shorter than the others."""
+        return self.config.steps if not self.config.dry_run else super().total_steps()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW with a shorter memory of squares, since a text's gradients change (Brown et al. 2020); weight decay on
+        matrices only, not on biases and norms."""
+        parameters = list(self.model.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+
+    def evaluate(self, batches: ConsecutiveWindows) -> dict[str, float]:
+        """Loss and accuracy by token, perplexity, and bits per character."""
+        metrics = super().evaluate(batches)
+        return metrics | text_measures(metrics["loss"], batches.characters_per_token)
+
+    def end_epoch(self, validation: dict[str, float]) -> None:
+        """Take down the stretch, with a text that the model writes at this moment."""
+        if self.log.writer is not None:
+            self.log.writer.add_text("sample", indented(self.sample(self.epoch + 1)), self.epoch + 1)
+        super().end_epoch(validation)
+
+    def report(self, batches: Iterable) -> dict[str, Any]:
+        """A text that the tested model writes."""
+        return {"sample": self.sample(0)}
+
+    def sample(self, number: int) -> str:
+        """A text that starts after a line's end, drawn with random numbers of its own: training is not disturbed."""
+        generator = torch.Generator(self.device).manual_seed(number)
+        start = torch.tensor([self.tokenizer.encode("\n") or [0]], device=self.device)
+        tokens = self.model.generate(start, SAMPLE_TOKENS, top_p=0.95, generator=generator)
+        return self.tokenizer.decode(tokens[0, start.shape[1] :].tolist())
+
+    def log_first_batch(self, batch: tuple[Tensor, Tensor]) -> None:
+        """The network's graph, and the first windows as text, in TensorBoard."""
+        super().log_first_batch(batch)
+        if self.log.writer is not None:
+            windows = [self.tokenizer.decode(row) for row in batch[0][:4].tolist()]
+            self.log.writer.add_text("first batch/train", "\n\n---\n\n".join(map(indented, windows)), 0)
+
+
+def indented(text: str) -> str:
+    """A text as TensorBoard's Markdown shows it line by line."""
+    return "\n".join("    " + line for line in text.splitlines())
