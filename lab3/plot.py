@@ -4,8 +4,9 @@ python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
 python lab3/plot.py --runs lab3/model     figures of your own runs
 
 One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
-algorithm: returns of greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean, the
-band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a dot a seed, with the same mean and interval.
+algorithm: returns of greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean,
+the band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a dot a seed, with the same mean and
+interval.
 """
 
 import dataclasses
