@@ -123,6 +123,10 @@ class Trainer:
             "confusion": counts.tolist(),
         }
 
+    def clip_gradients(self, norm: float) -> None:
+        """Scale the gradients down to this norm, over all parameters, where theirs is greater."""
+        nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+
     def more_state(self) -> dict[str, Any]:
         """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
         return {}
@@ -154,7 +158,7 @@ class Trainer:
         share = self._agree(self.weight(batch))
         (loss if share == 1 else loss * share).backward()
         if self.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+            self.clip_gradients(self.max_gradient_norm)
         self.optimizer.step()
         self.step += 1
         return {"loss": loss.detach(), **metrics}
