@@ -80,10 +80,10 @@ class ReinforceTrainer(RLTrainer):
             advantages, value_loss = returns, 0.0
         if self.config.baseline != "none":
             advantages = standardised(advantages)
-        log_probs, entropies = self.model.log_probs(outputs.float(), actions)
-        policy_loss = -(log_probs * advantages).mean()
-        metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropies.detach().mean()}
-        return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropies.mean(), metrics
+        policy_loss = -(self.model.log_probs(outputs.float(), actions) * advantages).mean()
+        entropy = self.model.entropy(outputs.float())
+        metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
+        return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy, metrics
 
     def done(self) -> int:
         return len(self.curve)

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from lab3 import environments
 from lab3.agent import Agent, play_episodes
 from lab3.agent import load_agent as load_agent  # where it is looked for
 from lab3.config import RLConfig
+from lab3.optimizer import FlatAdam
 
 TICKS = 200  # how often in a run its progress is logged and looked after
 RECENT = 20  # training episodes in a running mean
@@ -84,8 +86,8 @@ def clipped_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, c
 
 
 def standardised(x: Tensor) -> Tensor:
-    """``x`` with mean 0 and standard deviation 1."""
-    return (x - x.mean()) / (x.std(correction=0) + 1e-8)
+    """``x`` ``[B]`` with mean 0 and standard deviation 1, in one kernel."""
+    return F.layer_norm(x, x.shape, eps=1e-8)
 
 
 class RLTrainer(Trainer):
@@ -124,8 +126,11 @@ class RLTrainer(Trainer):
         return self.config.steps
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """Adam (Kingma & Ba 2015) with the epsilon that is usual in reinforcement learning, fused into one kernel."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, eps=1e-5, fused=True)
+        """Adam with an epsilon of 1e-5, over all parameters at once."""
+        return FlatAdam(self.model, self.config.learning_rate)
+
+    def clip_gradients(self, norm: float) -> None:
+        self.optimizer.clip(norm)
 
     def learning_rate(self, step: int) -> float:
         """Constant, or falling linearly with the share of the run that is done."""
