@@ -17,6 +17,8 @@ class ReinforceTrainer(RLTrainer):
     standard deviation 1 over all steps of the episodes; ``value``, returns less a learned V(s).
     """
 
+    plays_on = False  # a checkpoint falls between episodes: resuming is exact in every environment
+
     def train(self) -> list[dict[str, Any]]:
         """Train for ``config.episodes`` episodes; returns the evaluations.
 

@@ -99,6 +99,7 @@ class RLTrainer(Trainer):
     """
 
     charted = ("return",)
+    plays_on = True  # an episode goes on over updates and checkpoints
 
     def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
         super().__init__(model, config, {"dataset": config.env, "env": config.env, "algorithm": config.algorithm})
@@ -174,10 +175,11 @@ class RLTrainer(Trainer):
 
     def begin(self) -> None:
         """Start the environments, or go on where a checkpoint left them; start the clock."""
-        if self.observations is None:
+        if self.plays_on and self.observations is None:
             self.observations, _ = self.envs.reset()
         if self.env_steps == 0:
-            self.log.graph(self.model, torch.from_numpy(self.observations[:1]).to(self.device))
+            space = self.envs.single_observation_space
+            self.log.graph(self.model, torch.from_numpy(np.zeros((1, *space.shape), space.dtype)).to(self.device))
         self.ticks = self.ticks_due()
         self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
