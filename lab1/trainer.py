@@ -115,6 +115,10 @@ class Trainer:
         """What ``test`` should say beyond the metrics; here how each class fares, where the classes have names."""
         return classification_report(self, batches) if "classes" in self.about else {}
 
+    def clip_gradients(self, norm: float) -> None:
+        """Scale the gradients down to this norm, over all parameters, where theirs is greater."""
+        nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+
     def more_state(self) -> dict[str, Any]:
         """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
         return {}
@@ -146,7 +150,7 @@ class Trainer:
         share = self._agree(self.weight(batch))
         (loss if share == 1 else loss * share).backward()
         if self.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+            self.clip_gradients(self.max_gradient_norm)
         self.optimizer.step()
         self.step += 1
         return {"loss": loss.detach(), **metrics}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab1.config import UsageError
@@ -122,15 +123,19 @@ class Policy(nn.Module):
         outputs = self.policy(observations)
         return self.clip(outputs) if self.continuous else outputs.argmax(-1)
 
-    def log_probs(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the policy's outputs ``[B, K]`` and actions: log pi(a | s) and the entropy in nats, both ``[B]``."""
+    def log_probs(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        """log pi(a | s) ``[B]`` of the policy's outputs ``[B, K]`` and actions ``[B]`` or ``[B, K]``."""
         if self.continuous:
             scaled = (actions - outputs) * (-self.log_std).exp()
-            constant = 0.5 * math.log(2 * math.pi)
-            log_probs = (-0.5 * scaled.square() - self.log_std - constant).sum(-1)
-            return log_probs, (self.log_std + 0.5 + constant).sum().expand_as(log_probs)
+            return (-0.5 * scaled.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return -F.cross_entropy(outputs, actions, reduction="none")
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """The mean entropy, in nats, of the policies with these outputs ``[B, K]``."""
+        if self.continuous:
+            return (self.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
         logs = outputs.log_softmax(-1)
-        return logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1), -(logs.exp() * logs).sum(-1)
+        return -(logs.exp() * logs).sum(-1).mean()
 
 
 class ActorCritic(Policy):

@@ -3,9 +3,10 @@
 python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
 python lab3/plot.py --runs lab3/model     figures of your own runs
 
-One figure for all single runs in an environment, and one for each comparison of compare_agents.py. Left: returns of
-greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean, the band its 95 %
-bootstrap interval over seeds. Right: the test returns, a dot a seed, with the same mean and interval.
+One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
+algorithm: returns of greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean,
+the band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a dot a seed, with the same mean and
+interval.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from lab1.config import launch
 from lab1.plot import read_runs
 
 LAB = Path(__file__).resolve().parent
+ALGORITHMS = ("ppo", "dqn", "reinforce")
 COLORS = {"ppo": "#1f77b4", "dqn": "#d62728", "reinforce-value": "#2ca02c", "reinforce": "#2ca02c"}
 OTHER_COLORS = ("#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
@@ -48,6 +50,11 @@ def panels(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any
     return figures
 
 
+def algorithm(agent: str) -> str:
+    """The algorithm that an agent such as ``double-dqn`` is a variant of."""
+    return next((name for name in ALGORITHMS if name in agent), agent)
+
+
 def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
     """The figure of one environment or comparison; see the top of this file."""
     import numpy as np
@@ -57,35 +64,41 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
 
     others = iter(OTHER_COLORS * len(agents))
     colors = {agent: COLORS.get(agent) or next(others) for agent in agents}
-    figure, (curves, tests) = pyplot.subplots(
-        1, 2, figsize=(10, 4.2), layout="constrained", width_ratios=(3, 1 + 0.2 * len(agents)), sharey=True
+    kinds = list(dict.fromkeys(map(algorithm, agents)))
+    widths = [4.0] * len(kinds) + [1.5 + 0.4 * len(agents)]
+    figure, (*curves, tests) = pyplot.subplots(
+        1, len(widths), figsize=(sum(widths), 4.2), layout="constrained", width_ratios=widths, sharey=True
     )
+    panels = dict(zip(kinds, curves, strict=True))
     for place, (agent, runs) in enumerate(agents.items()):
-        color, seeds = colors[agent], len(runs)
+        color, seeds, panel = colors[agent], len(runs), panels[algorithm(agent)]
         for run in runs:
             points = [(point["step"], point["return"]) for point in run["history"]]
-            curves.plot(*zip(*points, strict=True), color=color, lw=0.6, alpha=0.35)
+            panel.plot(*zip(*points, strict=True), color=color, lw=0.6, alpha=0.35)
         steps, values = on_common_steps([run["history"] for run in runs])
         low, high = bootstrap_interval(values)
-        curves.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
+        panel.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
         label = f"{agent}, {seeds} seed{'s' if seeds > 1 else ''}"
-        curves.plot(steps, interquartile_mean(values), color=color, lw=2, label=label)
+        panel.plot(steps, interquartile_mean(values), color=color, lw=2, label=label)
         returns = np.array([run["test"]["return"] for run in runs])
         low, high = bootstrap_interval(returns)
         tests.vlines(place, low, high, color=color, alpha=0.3, lw=8)
         tests.plot(place, interquartile_mean(returns), "_", color=color, ms=16, mew=2)
         tests.plot(np.full(seeds, place), returns, "o", color=color, ms=4, mec="white", mew=0.5)
     thresholds = {run["solved"]["threshold"] for runs in agents.values() for run in runs if run["solved"]}
-    for threshold in thresholds:
-        for panel in (curves, tests):
-            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0)
-    curves.set(xlabel="steps of the environment", ylabel="return of an episode", title="greedy evaluation")
-    curves.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    curves.legend(frameon=False)
-    tests.set_xticks(range(len(agents)), agents, rotation=30 if len(agents) > 2 else 0)
-    tests.set(xlim=(-0.6, len(agents) - 0.4), title="test, best weights")
-    for panel in (curves, tests):
+    for panel in (*curves, tests):
         panel.grid(alpha=0.3)
+        for threshold in thresholds:
+            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0)
+    for panel in curves:
+        panel.set(xlabel="steps of the environment, in thousands")
+        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda steps, _: f"{steps / 1000:,.0f}"))
+        panel.legend(frameon=False, loc="lower right")
+    curves[0].set_ylabel("return of an episode, greedy evaluation")
+    tests.set_xticks(range(len(agents)), agents, rotation=45 if len(agents) > 1 else 0)
+    for label in tests.get_xticklabels():
+        label.set_horizontalalignment("right" if len(agents) > 1 else "center")
+    tests.set(xlim=(-0.6, len(agents) - 0.4), title="test, best weights")
     dotted = "; dotted: the environment's threshold" if thresholds else ""
     figure.suptitle(f"{name}: interquartile mean and 95 % interval over seeds{dotted}", fontsize=11)
     return figure

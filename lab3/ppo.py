@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
@@ -35,11 +36,13 @@ class PPOTrainer(RLTrainer):
             while not self.finished():
                 self.remaining = 1 - self.progress()
                 rollout = self.estimate(self.collect())
-                for batch in self.minibatches(rollout):
-                    metrics = self.train_step(batch)
-                    self.averages.add(metrics, 1)
-                    if self.config.target_kl is not None and metrics["approx_kl"] > self.config.target_kl:
+                for _ in range(self.config.update_epochs):
+                    for batch in self.minibatches(rollout):
+                        metrics = self.train_step(batch)
+                        self.averages.add(metrics, 1)
+                    if self.config.target_kl is not None and self.compare(rollout)["approx_kl"] > self.config.target_kl:
                         break  # the policy has moved far enough from the one that collected the rollout
+                self.shown |= self.compare(rollout)
                 self.rollouts += 1
                 self.look(bar)
         return self.history
@@ -77,7 +80,7 @@ class PPOTrainer(RLTrainer):
             rewards, values[:-1], values[1:], terminated, truncated, config.gamma, config.gae_lambda
         )
         actions = buffer.actions.flatten(0, 1).to(self.device)
-        log_probs, _ = self.model.log_probs(outputs[: len(actions)], actions)
+        log_probs = self.model.log_probs(outputs[: len(actions)], actions)
         returns = advantages + values[:-1]
         rows = (observations[: len(actions)], actions, log_probs, advantages.flatten(), returns.flatten())
         valid = buffer.valid.flatten().nonzero().squeeze(1).to(self.device)
@@ -87,34 +90,37 @@ class PPOTrainer(RLTrainer):
         return rollout
 
     def minibatches(self, rollout: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-        """Every row once an epoch, in a new order each time, in minibatches of nearly ``batch_size`` rows."""
+        """Every row once, in a new order each time, in minibatches of nearly ``batch_size`` rows."""
         rows = len(rollout[0])
         parts = max(1, round(rows / self.config.batch_size))
-        for _ in range(self.config.update_epochs):
-            order = torch.randperm(rows).to(self.device)
-            yield from zip(*(part.index_select(0, order).tensor_split(parts) for part in rollout), strict=True)
+        order = torch.randperm(rows).to(self.device)
+        return zip(*(part.index_select(0, order).tensor_split(parts) for part in rollout), strict=True)
 
     def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped policy loss + value loss - entropy bonus; advantages are standardised within the minibatch."""
         observations, actions, old_log_probs, advantages, returns = batch
         with self.autocast:
             outputs, values = self.forward(observations)
-        log_probs, entropies = self.model.log_probs(outputs.float(), actions)
+        log_probs = self.model.log_probs(outputs.float(), actions)
         policy_loss = clipped_loss(log_probs, old_log_probs, standardised(advantages), self.clip())
-        value_loss = (values.float() - returns).square().mean()
-        entropy = entropies.mean()
-        loss = policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy
-        with torch.no_grad():
-            log_ratios = log_probs - old_log_probs
-            ratios = log_ratios.exp()
-            metrics = {
-                "policy_loss": policy_loss,
-                "value_loss": value_loss,
-                "entropy": entropy,
-                "approx_kl": (ratios - 1 - log_ratios).mean(),  # Schulman 2020, "Approximating KL divergence", k3
-                "clip_fraction": ((ratios - 1).abs() > self.clip()).float().mean(),
-            }
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        value_loss = F.mse_loss(values.float(), returns)
+        loss = policy_loss + self.config.value_weight * value_loss
+        if self.config.entropy > 0:
+            loss = loss - self.config.entropy * self.model.entropy(outputs.float())
+        return loss, {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
+
+    @torch.no_grad()
+    def compare(self, rollout: tuple[Tensor, ...]) -> dict[str, float]:
+        """How far the updates moved the policy from the one that collected the rollout, over all its rows."""
+        observations, actions, old_log_probs, *_ = rollout
+        outputs = self.model.policy(observations)
+        log_ratios = self.model.log_probs(outputs, actions) - old_log_probs
+        ratios = log_ratios.exp()
+        return {
+            "approx_kl": (ratios - 1 - log_ratios).mean().item(),  # Schulman 2020, "Approximating KL divergence", k3
+            "clip_fraction": ((ratios - 1).abs() > self.clip()).float().mean().item(),
+            "entropy": self.model.entropy(outputs).item(),
+        }
 
     def done(self) -> int:
         """The rows of all rollouts so far, the few in which an environment only reset among them."""

@@ -17,6 +17,8 @@ class ReinforceTrainer(RLTrainer):
     standard deviation 1 over all steps of the episodes; ``value``, returns less a learned V(s).
     """
 
+    plays_on = False  # a checkpoint falls between episodes: resuming is exact in every environment
+
     def train(self) -> list[dict[str, Any]]:
         """Train for ``config.episodes`` episodes; returns the evaluations.
 
@@ -80,10 +82,10 @@ class ReinforceTrainer(RLTrainer):
             advantages, value_loss = returns, 0.0
         if self.config.baseline != "none":
             advantages = standardised(advantages)
-        log_probs, entropies = self.model.log_probs(outputs.float(), actions)
-        policy_loss = -(log_probs * advantages).mean()
-        metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropies.detach().mean()}
-        return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropies.mean(), metrics
+        policy_loss = -(self.model.log_probs(outputs.float(), actions) * advantages).mean()
+        entropy = self.model.entropy(outputs.float())
+        metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
+        return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy, metrics
 
     def done(self) -> int:
         return len(self.curve)

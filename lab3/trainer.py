@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from lab3 import environments
 from lab3.agent import Agent, play_episodes
 from lab3.agent import load_agent as load_agent  # where it is looked for
 from lab3.config import RLConfig
+from lab3.optimizer import FlatAdam
 
 TICKS = 200  # how often in a run its progress is logged and looked after
 RECENT = 20  # training episodes in a running mean
@@ -84,8 +86,8 @@ def clipped_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, c
 
 
 def standardised(x: Tensor) -> Tensor:
-    """``x`` with mean 0 and standard deviation 1."""
-    return (x - x.mean()) / (x.std(correction=0) + 1e-8)
+    """``x`` ``[B]`` with mean 0 and standard deviation 1, in one kernel."""
+    return F.layer_norm(x, x.shape, eps=1e-8)
 
 
 class RLTrainer(Trainer):
@@ -97,6 +99,7 @@ class RLTrainer(Trainer):
     """
 
     charted = ("return",)
+    plays_on = True  # an episode goes on over updates and checkpoints
 
     def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
         super().__init__(model, config, {"dataset": config.env, "env": config.env, "algorithm": config.algorithm})
@@ -124,8 +127,11 @@ class RLTrainer(Trainer):
         return self.config.steps
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """Adam (Kingma & Ba 2015) with the epsilon that is usual in reinforcement learning, fused into one kernel."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, eps=1e-5, fused=True)
+        """Adam with an epsilon of 1e-5, over all parameters at once."""
+        return FlatAdam(self.model, self.config.learning_rate)
+
+    def clip_gradients(self, norm: float) -> None:
+        self.optimizer.clip(norm)
 
     def learning_rate(self, step: int) -> float:
         """Constant, or falling linearly with the share of the run that is done."""
@@ -169,10 +175,11 @@ class RLTrainer(Trainer):
 
     def begin(self) -> None:
         """Start the environments, or go on where a checkpoint left them; start the clock."""
-        if self.observations is None:
+        if self.plays_on and self.observations is None:
             self.observations, _ = self.envs.reset()
         if self.env_steps == 0:
-            self.log.graph(self.model, torch.from_numpy(self.observations[:1]).to(self.device))
+            space = self.envs.single_observation_space
+            self.log.graph(self.model, torch.from_numpy(np.zeros((1, *space.shape), space.dtype)).to(self.device))
         self.ticks = self.ticks_due()
         self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds

@@ -41,15 +41,15 @@ def test_curves_intervals_and_test_returns_by_hand():
         "dqn": [run("c", [5, 5, 5], 5)],
     }
     figure = plot.learning_curves("CartPole-v1", agents)
-    curves, tests = figure.axes
+    curves, dqn_curves, tests = figure.axes
     (ppo,) = [line for line in curves.lines if line.get_label() == "ppo, 2 seeds"]
     steps, means = ppo.get_data()
     assert (steps[0], steps[-1]) == (10, 20)
     assert (means[0], means[-1]) == (5, 30)
-    (dqn,) = [line for line in curves.lines if line.get_label() == "dqn, 1 seed"]
+    (dqn,) = [line for line in dqn_curves.lines if line.get_label() == "dqn, 1 seed"]
     assert set(dqn.get_ydata()) == {5}
     assert dqn.get_xdata()[-1] == 30
-    seeds = [line for line in curves.lines if line.get_linewidth() == 0.6]
+    seeds = [line for panel in (curves, dqn_curves) for line in panel.lines if line.get_linewidth() == 0.6]
     assert [list(line.get_ydata()) for line in seeds] == [[0, 20], [10, 40], [5, 5, 5]]
     band = curves.collections[0].get_paths()[0].vertices
     # Of two seeds, both draws are the same with probability 1/2: the band goes from the one to the other.
@@ -58,10 +58,17 @@ def test_curves_intervals_and_test_returns_by_hand():
     assert [list(line.get_ydata()) for line in dots] == [[30, 50], [5]]
     bars = [collection.get_segments()[0][:, 1].tolist() for collection in tests.collections]
     assert bars == [[30, 50], [5, 5]]
-    dotted = [line for line in (*curves.lines, *tests.lines) if line.get_linestyle() == ":"]
-    assert [list(line.get_ydata()) for line in dotted] == [[25, 25]] * 2
+    dotted = [line for panel in figure.axes for line in panel.lines if line.get_linestyle() == ":"]
+    assert [list(line.get_ydata()) for line in dotted] == [[25, 25]] * 3
     assert "dotted" in figure.get_suptitle()
     assert "dotted" not in plot.learning_curves("CartPole-v1", {"dqn": agents["dqn"]}).get_suptitle()
+
+
+def test_variants_of_an_algorithm_share_a_panel():
+    agents = {name: [run(name, [1, 2], 3)] for name in ("ppo", "double-dqn", "dqn", "mine")}
+    *curves, _ = plot.learning_curves("a", agents).axes
+    labels = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in curves]
+    assert labels == [["ppo, 1 seed"], ["double-dqn, 1 seed", "dqn, 1 seed"], ["mine, 1 seed"]]
 
 
 def test_the_script(run_script, tmp_path):

@@ -190,6 +190,21 @@ def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
     assert resumed.env_steps == 600
 
 
+def test_reinforce_is_between_episodes_when_it_is_saved_and_so_exact_on_box2d_too(tmp_path):
+    flags = ["--env", "LunarLander-v3", *SMALL["reinforce"], *COMMON]
+    uninterrupted = run("reinforce", *flags, "--model-dir", tmp_path / "whole")
+    flags = [*map(str, flags), "--model-dir", str(tmp_path / "stopped")]
+    trainer = train_reinforce.set_up(parse(train_reinforce.Config, flags, ""))
+    step = trainer.train_step
+    trainer.train_step = lambda batch: (setattr(trainer.signals, "received", int(trainer.step == 8) * 2), step(batch))[
+        1
+    ]
+    with pytest.raises(Interrupted):
+        trainer.train()
+    assert trainer.step == 9
+    assert_same_end(run("reinforce", "--resume", trainer.folder), uninterrupted)
+
+
 def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     shared = {"env": "CarRacing-v3", "model_dir": tmp_path, "hidden": (16,), "num_envs": 1}
     ppo = train_ppo.set_up(train_ppo.Config(rollout=4, batch_size=4, **shared))

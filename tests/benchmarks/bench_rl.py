@@ -4,12 +4,12 @@
     python tests/benchmarks/bench_rl.py --rounds 5 --only ppo
     python tests/benchmarks/bench_rl.py --only user      seconds until CartPole-v1 and LunarLander-v3 are solved by PPO
 
-Stable-Baselines3 gets our hyperparameters, from lab3/config.py or, in the rows "zoo", those of RL Baselines3 Zoo: the
-same networks, environment steps, minibatches and epochs, and so the same updates to each step. Ours is all that a user
-gets: TensorBoard, progress, checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing. "single
-environments" plays the same single environments as Stable-Baselines3, in place of gymnasium's own vector version of
-CartPole. Round r has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's
-ratio. Returns are those of the last weights, greedy, over 20 episodes from starts that both share.
+Stable-Baselines3 gets our hyperparameters, from lab3/config.py; in "zoo" both get those of RL Baselines3 Zoo. So the
+networks, environment steps, minibatches and epochs are the same, and the updates to each step. Ours is all that a user
+gets: TensorBoard, checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing. "single environments"
+plays the same single environments as Stable-Baselines3, in place of gymnasium's own vector version of CartPole. Round r
+has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's ratio. Returns are
+those of the last weights, greedy, over 20 episodes from starts that both share.
 """
 
 import argparse
@@ -48,6 +48,7 @@ def ours(script, flags: dict[str, Any]):
         folder = Path(tempfile.mkdtemp())
         config = script.Config(**flags, seed=seed, evaluations=1, evaluation_episodes=1, model_dir=folder, device="cpu")
         trainer = script.set_up(config)
+        trainer.say = lambda line: None
         trainer.train()
         return trainer.env_steps, Agent(trainer.model.eval(), ENV).act
 
@@ -106,21 +107,21 @@ def peer_dqn(flags: dict[str, Any]):
     return train
 
 
-def workloads(only: str | None) -> dict[str, dict[str, Any]]:
-    """``{workload: {who: function that trains}}``; the last one of each is the peer."""
-    single = {"vectorization": "sync"}
+def workloads(only: str | None, **more: Any) -> dict[str, dict[str, Any]]:
+    """``{workload: {who: function that trains}}``, with ``more`` flags; the last one of each workload is the peer."""
+    single = more | {"vectorization": "sync"}
     found = {
         "PPO": {
-            "ours": ours(train_ppo, {}),
+            "ours": ours(train_ppo, more),
             "ours, single environments": ours(train_ppo, single),
-            "Stable-Baselines3": peer_ppo({}),
+            "Stable-Baselines3": peer_ppo(more),
         },
-        "PPO, zoo": {
-            "ours": ours(train_ppo, ZOO_PPO),
+        "zoo (PPO)": {
+            "ours": ours(train_ppo, ZOO_PPO | more),
             "ours, single environments": ours(train_ppo, ZOO_PPO | single),
-            "Stable-Baselines3": peer_ppo(ZOO_PPO),
+            "Stable-Baselines3": peer_ppo(ZOO_PPO | more),
         },
-        "DQN": {"ours": ours(train_dqn, {}), "Stable-Baselines3": peer_dqn({})},
+        "DQN": {"ours": ours(train_dqn, more), "Stable-Baselines3": peer_dqn(more)},
     }
     return {name: ways for name, ways in found.items() if only is None or name.lower().startswith(only)}
 
@@ -168,17 +169,20 @@ def user(env: str, target: float, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["ppo", "dqn", "user"])
+    parser.add_argument("--only", choices=["ppo", "zoo", "dqn", "user"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     if arguments.only != "user":
         try:
-            ways = workloads(arguments.only)
+            warm_up = workloads(arguments.only, steps=3000)  # what is imported at first use is imported here
         except ImportError:
             raise SystemExit("Stable-Baselines3 is not installed: pip install stable-baselines3") from None
-        for name, one in ways.items():
-            compare(name, one, arguments.rounds)
+        for ways in warm_up.values():
+            for train in ways.values():
+                train(0)
+        for name, ways in workloads(arguments.only).items():
+            compare(name, ways, arguments.rounds)
     if arguments.only in (None, "user"):
         user("CartPole-v1", 475, arguments.rounds)
         user("LunarLander-v3", 240, 1)
