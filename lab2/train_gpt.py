@@ -131,7 +131,8 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     )
     model = GPT(len(tokenizer), config.context, config.layers, config.heads, config.width, config.dropout)
     about = {"dataset": corpus.name, "tokenizer": tokenizer.describe()}
-    return LanguageModelTrainer(model, config, about, tokenizer), (train, validation, test)
+    prompt = tokenizer.encode("\n" if "\n" in corpus.text else corpus.text[0]) or [0]  # samples begin with a new line
+    return LanguageModelTrainer(model, config, about, tokenizer, prompt), (train, validation, test)
 
 
 def main(config: Config) -> dict:
