@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.trainer import Trainer
+from lab2.decoding import indented
 from lab2.models import GPT
 from lab2.text import ConsecutiveWindows
 from lab2.tokens import Tokenizer
@@ -99,8 +100,3 @@ class LanguageModelTrainer(Trainer):
         if self.log.writer is not None:
             windows = [self.tokenizer.decode(row) for row in batch[0][:4].tolist()]
             self.log.writer.add_text("first batch/train", "\n\n---\n\n".join(map(indented, windows)), 0)
-
-
-def indented(text: str) -> str:
-    """A text as TensorBoard's Markdown shows it line by line."""
-    return "\n".join("    " + line for line in text.splitlines())

@@ -131,8 +131,8 @@ def test_byte_pairs():
 
 def test_every_tokenizer_is_made_again_from_its_description(tmp_path):
     tiny.write_model(tmp_path / "bert", [VERSES])
-    for kind in ("characters", "bpe", str(tmp_path / "bert")):
-        tokenizer = tokens.make(kind, VERSES, 300, tmp_path)
+    for kind in ("characters", "bpe-300", str(tmp_path / "bert")):
+        tokenizer = tokens.make(kind, VERSES, tmp_path)
         again = tokens.build(tokenizer.describe(), tmp_path)
         found = tokenizer.encode("mi ritrovai")
         assert again.encode("mi ritrovai") == found
@@ -142,7 +142,7 @@ def test_every_tokenizer_is_made_again_from_its_description(tmp_path):
     with pytest.raises(UsageError, match="none of this lab's"):
         tokens.build({"kind": "words"})
     with pytest.raises(UsageError, match="put its files there"):
-        tokens.make("openai-community/gpt2", VERSES, 300, tmp_path, download=False)
+        tokens.make("openai-community/gpt2", VERSES, tmp_path, download=False)
 
 
 def test_random_windows():

@@ -137,7 +137,7 @@ def test_it_learns_a_text(tmp_path, rhymes):
 
 
 def test_several_tokens_a_character_and_several_characters_a_token(tmp_path, rhymes):
-    trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes, tokenizer="bpe", vocabulary=300))
+    trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes, tokenizer="bpe-300"))
     assert len(trainer.tokenizer) == 300
     assert validation.characters_per_token > 1.5
     content = rhymes.read_text()
@@ -201,7 +201,7 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     ("flags", "name"),
     [
         (["--preset", "nano"], "gpt-4x128-python-seed0"),
-        (["--tokenizer", "bpe", "--vocabulary", "300", "--width", "12"], "gpt-6x12-python-bpe300-seed0"),
+        (["--tokenizer", "bpe-300", "--width", "12"], "gpt-6x12-python-bpe-300-seed0"),
     ],
 )
 def test_dry_run(run_script, tmp_path, flags, name):
