@@ -29,8 +29,8 @@ class Config(TrainConfig):
     """finetune: train an encoder; likelihood: the choice that a causal language model finds likeliest, by sum or mean
     over its tokens, whichever is better in validation."""
     model: Annotated[str | None, flag("NAME")] = None
-    """The model: a folder, a folder under --data-dir, or a name of the Hugging Face hub (default: DistilBERT; for
-    likelihood distilgpt2)."""
+    """The model: a folder, a folder under --data-dir, or a name of the Hugging Face hub; for likelihood a run of
+    train_gpt.py, too (default: DistilBERT; for likelihood distilgpt2)."""
     dataset: str = "swag"
     """A folder of train, validation and test as .jsonl with question, choices and label; one such file; or a data set
     of the hub: swag, codah."""
@@ -90,26 +90,20 @@ def train(config: Config, data, device) -> dict[str, Any]:
 
 def measure(config: Config, data, device) -> dict[str, Any]:
     """Answer by likelihood; returns the test metrics."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     from lab1 import distributed
-    from lab2 import encoders, hub, likelihood, task_runs
+    from lab2 import likelihood, task_runs
 
     require(distributed.world_size() == 1, "--method likelihood runs in one process, without torchrun")
-    places = config.data_folder(), not config.dry_run
-    tokenizer = encoders.load_tokenizer(config.model, *places)
-    network = hub.pretrained(AutoModelForCausalLM, config.model, *places, dtype=torch.float32)
-    length = encoders.longest(tokenizer, network, config.max_length)
+    model = likelihood.load(config.model, config.data_folder(), config.runs_folder(), device, not config.dry_run)
     began, correct = time.perf_counter(), {}
     for part in ("validation", "test"):
         items, labels = data.parts[part]
-        scores = likelihood.ending_scores(network, tokenizer, items, length, 64, device, config.precision)
+        scores = likelihood.ending_scores(model, items, config.max_length, 64, device, config.precision)
         correct[part] = {rule: (each.argmax(1) == labels).double().mean().item() for rule, each in scores.items()}
     rule = max(likelihood.RULES, key=correct["validation"].get)
     results = {
         "dataset": data.name,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": model.parameters,
         "seconds": round(time.perf_counter() - began, 2),
         "chosen": {"likelihood": rule},
         "validation": {"accuracy": correct["validation"][rule]} | correct["validation"],

@@ -1,21 +1,61 @@
 """Which ending does a language model find likeliest? The baseline of multiple choice that learns nothing."""
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lab2.encoders import autocast
+from lab2 import hub
+from lab2.encoders import autocast, load_tokenizer
 from lab2.text_batches import TextBatches
 
 RULES = ("sum", "mean")
 
 
+@dataclasses.dataclass
+class LanguageModel:
+    """A causal model, of transformers or of exercise 1, as it is needed here."""
+
+    logits: Callable[[Tensor], Tensor]  # tokens [B, T] to logits [B, T, V]
+    encode: Callable[[str], list[int]]
+    start: list[int]  # what a text begins with, where the model has such a token
+    most: int  # tokens that it sees at once
+    parameters: int
+
+
+def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, download: bool = True) -> LanguageModel:
+    """A model by name: a run of ``train_gpt.py``, a folder or its name among the runs, or what transformers can load.
+
+    Raises:
+        UsageError: where it cannot be had.
+    """
+    for folder in (Path(name), runs_folder / name, runs_folder / "published" / name):
+        if (folder / "best.pt").is_file():
+            from lab2 import models, tokens
+
+            gpt, about = models.load(folder / "best.pt", device)
+            tokenizer = tokens.build(about["tokenizer"], data_folder, download)
+            count = sum(parameter.numel() for parameter in gpt.parameters())
+            return LanguageModel(gpt, tokenizer.encode, [], gpt.context, count)
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(name, data_folder, download)
+    network = hub.pretrained(AutoModelForCausalLM, name, data_folder, download, dtype=torch.float32).to(device).eval()
+    return LanguageModel(
+        # Padding comes last, and what comes last changes nothing before it: no mask is needed.
+        lambda ids: network(input_ids=ids).logits,
+        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
+        [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else [],
+        min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", None) or 10**9),
+        sum(parameter.numel() for parameter in network.parameters()),
+    )
+
+
 @torch.no_grad()
 def ending_scores(
-    network: nn.Module,
-    tokenizer: Any,
+    model: LanguageModel,
     items: Sequence[tuple[str, list[str]]],
     max_length: int,
     batch_size: int,
@@ -26,30 +66,26 @@ def ending_scores(
     short choices, and the ``mean`` of them.
 
     Args:
-        network: a causal model of transformers, tokens ``[B, T]`` to logits ``[B, T, V]``.
         items: ``(question, choices)``, of C choices each. Of a question that is too long the beginning is cut off.
         max_length: tokens of question and choice together, at most.
     """
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    length = min(max_length, model.most)
     tokens: dict[str, list[list[int]]] = {"input_ids": [], "ending": []}
     for question, choices in items:
-        asked = start + tokenizer(question, add_special_tokens=False)["input_ids"]
+        asked = model.start + model.encode(question)
         for choice in choices:
-            ending = tokenizer(f" {choice}", add_special_tokens=False)["input_ids"][: max_length - 1]
-            kept = asked[-(max_length - len(ending)) :]
+            ending = model.encode(f" {choice}")[: length - 1]
+            kept = asked[-(length - len(ending)) :]
             tokens["input_ids"].append(kept + ending)
-            # 1 where a token is the choice's and something comes before it.
             tokens["ending"].append([0] * len(kept) + [1] * len(ending))
-    labels = torch.zeros(len(items), dtype=torch.int64)
-    batches = TextBatches(tokens, labels, batch_size, tokenizer.pad_token_id)
+    batches = TextBatches(tokens, torch.zeros(len(items), dtype=torch.int64), batch_size, padding=0)
     found = {rule: torch.empty(len(items), len(items[0][1])) for rule in RULES}
-    network.to(device).eval()
     for rows in batches.order():
         inputs = {name: part.flatten(0, -2).to(device) for name, part in batches.take(rows)[0].items()}
-        ids, counted = inputs["input_ids"][:, 1:], inputs.pop("ending")[:, 1:]
+        ids, counted = inputs["input_ids"], inputs["ending"][:, 1:]
         with autocast(device, precision):
-            logits = network(**inputs).logits[:, :-1]
-        each = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0] * counted
+            logits = model.logits(ids)[:, :-1]
+        each = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0] * counted
         total = each.sum(-1).cpu().view(len(rows), -1)
         found["sum"][rows] = total
         found["mean"][rows] = total / counted.sum(-1).clamp(min=1).cpu().view(len(rows), -1)

@@ -4,6 +4,7 @@ Every tokenizer has ``encode(text) -> list of int``, ``decode(list of int) -> te
 and ``describe()``, plain values from which ``build`` makes it again: they stand in a run's ``best.pt``.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,11 +113,14 @@ class Pretrained:
         return len(self.tokenizer)
 
 
-def make(kind: str, text: str, size: int, data_folder: Path, download: bool = True) -> Tokenizer:
-    """``characters``, ``bpe`` trained on the text to a vocabulary of ``size``, or a pretrained one by name."""
-    if kind == "characters":
+def make(name: str, text: str, data_folder: Path, download: bool = True) -> Tokenizer:
+    """A tokenizer by name: ``characters`` of the text; ``bpe`` or ``bpe-512``, byte pairs learned from it, 1,024 tokens
+    unless a number is given; else a pretrained one, by its folder or hub name."""
+    if name == "characters":
         return Characters(text)
-    return BytePairs.train(text, size) if kind == "bpe" else Pretrained(kind, data_folder, download)
+    if match := re.fullmatch(r"bpe(?:-(\d+))?", name):
+        return BytePairs.train(text, int(match[1] or 1024))
+    return Pretrained(name, data_folder, download)
 
 
 def build(description: dict[str, Any], data_folder: Path = REPOSITORY / "data", download: bool = True) -> Tokenizer:

@@ -3,7 +3,7 @@
     python lab2/train_gpt.py                             2.7M parameters: about a quarter of an hour on two cores
     python lab2/train_gpt.py --preset nano               0.8M parameters, 2,000 small steps: a minute
     python lab2/train_gpt.py --text FILE_OR_URL          any text, such as --text python, the standard library's source
-    python lab2/train_gpt.py --tokenizer bpe             tokens of several characters, learned from the text
+    python lab2/train_gpt.py --tokenizer bpe-1024        tokens of several characters, learned from the text
     tensorboard --logdir lab2/model                      curves, and what the network writes as it learns
 
 The first 90 % of the text are learned from, the next 5 % choose the best weights, the last 5 % are the test. Without a
@@ -42,9 +42,8 @@ class Config(RunConfig):
     preset: Literal["laptop", "nano"] = "laptop"
     """Size of the network and length of training; each flag below that is given takes precedence."""
     tokenizer: str = "characters"
-    """characters; bpe, byte pairs learned from the text; or a pretrained one, a folder or hub name."""
-    vocabulary: int = 1024
-    """Tokens of --tokenizer bpe."""
+    """characters; bpe-1024, byte pairs learned from the text, with so many tokens; or a pretrained one, a folder or hub
+    name."""
     layers: Whole = None
     """Number of blocks (default: 6; nano 4)."""
     heads: Whole = None
@@ -83,7 +82,7 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
-        counts = ("layers", "heads", "width", "context", "steps", "eval_interval", "batch_size", "vocabulary")
+        counts = ("layers", "heads", "width", "context", "steps", "eval_interval", "batch_size")
         for name, least in (*((name, 1) for name in counts), ("patience", 0)):
             value = getattr(self, name)
             require(value >= least, f"--{name.replace('_', '-')} {value}: at least {least} is needed")
@@ -96,8 +95,7 @@ class Config(RunConfig):
     def describe(self) -> str:
         parts = ["gpt", f"{self.layers}x{self.width}"]
         parts += [Path(self.text).stem] if self.text != "divina_commedia" else []
-        if self.tokenizer != "characters":
-            parts += [f"bpe{self.vocabulary}" if self.tokenizer == "bpe" else Path(self.tokenizer).name]
+        parts += [Path(self.tokenizer).name] if self.tokenizer != "characters" else []
         return "-".join([*parts, f"seed{self.seed}"])
 
 
@@ -119,7 +117,7 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     parts = corpus.parts()
     # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
     learned = corpus.text if config.tokenizer == "characters" else parts["train"]
-    tokenizer = tokens.make(config.tokenizer, learned, config.vocabulary, config.data_folder(), download)
+    tokenizer = tokens.make(config.tokenizer, learned, config.data_folder(), download)
     encoded = {name: torch.tensor(tokenizer.encode(part), device=device) for name, part in parts.items()}
     steps, interval = (6, 3) if config.dry_run else (config.steps, config.eval_interval)
     train = text.RandomWindows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
@@ -131,7 +129,8 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     )
     model = GPT(len(tokenizer), config.context, config.layers, config.heads, config.width, config.dropout)
     about = {"dataset": corpus.name, "tokenizer": tokenizer.describe()}
-    return LanguageModelTrainer(model, config, about, tokenizer), (train, validation, test)
+    prompt = tokenizer.encode("\n" if "\n" in corpus.text else corpus.text[0]) or [0]  # samples begin with a new line
+    return LanguageModelTrainer(model, config, about, tokenizer, prompt), (train, validation, test)
 
 
 def main(config: Config) -> dict:

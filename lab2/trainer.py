@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.trainer import Trainer
+from lab2.decoding import indented
 from lab2.models import GPT
 from lab2.text import ConsecutiveWindows
 from lab2.tokens import Tokenizer
@@ -36,13 +37,14 @@ class LanguageModelTrainer(Trainer):
     max_gradient_norm = 1.0
     counted = "tokens"
 
-    def __init__(self, model: GPT, config, about: dict[str, Any], tokenizer: Tokenizer):
+    def __init__(self, model: GPT, config, about: dict[str, Any], tokenizer: Tokenizer, prompt: list[int]):
         """Args:
         config: has ``steps`` and ``epochs`` (see ``lab2.train_gpt``), and the fields of a ``TrainConfig``.
         about: what ``best.pt`` says of the text: ``dataset``, ``tokenizer``.
+        prompt: tokens that samples begin with, at least one.
         """
         super().__init__(model, config, about)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.prompt = tokenizer, prompt
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss a token, and how often the most probable token is the next one."""
@@ -86,11 +88,11 @@ class LanguageModelTrainer(Trainer):
         return {"sample": self.sample(0)}
 
     def sample(self, number: int) -> str:
-        """A text that starts after a line's end, drawn with random numbers of its own: training is not disturbed."""
+        """A text drawn with random numbers of its own: training is not disturbed."""
         generator = torch.Generator(self.device).manual_seed(number)
-        start = torch.tensor([self.tokenizer.encode("\n") or [0]], device=self.device)
+        start = torch.tensor([self.prompt], device=self.device)
         tokens = self.model.generate(start, SAMPLE_TOKENS, top_p=0.95, generator=generator)
-        return self.tokenizer.decode(tokens[0, start.shape[1] :].tolist())
+        return self.tokenizer.decode(tokens[0].tolist()).lstrip("\n")
 
     def log_first_batch(self, batch: tuple[Tensor, Tensor]) -> None:
         """The network's graph, and the first windows as text, in TensorBoard."""
@@ -98,8 +100,3 @@ class LanguageModelTrainer(Trainer):
         if self.log.writer is not None:
             windows = [self.tokenizer.decode(row) for row in batch[0][:4].tolist()]
             self.log.writer.add_text("first batch/train", "\n\n---\n\n".join(map(indented, windows)), 0)
-
-
-def indented(text: str) -> str:
-    """A text as TensorBoard's Markdown shows it line by line."""
-    return "\n".join("    " + line for line in text.splitlines())

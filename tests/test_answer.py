@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from lab1.config import UsageError, parse
-from lab2 import answer_questions, encoders, likelihood, tiny
+from lab2 import answer_questions, encoders, likelihood, tiny, train_gpt
 from lab2.task_trainer import choice_loss, margin_ranking_loss
 
 CPU = torch.device("cpu")
@@ -46,13 +46,14 @@ def places(tmp_path_factory):
 
 def test_likelihood_is_that_of_each_choice_alone(places):
     tokenizer = encoders.load_tokenizer("gpt2", places)
+    model = likelihood.load("gpt2", places, places, CPU)
     network = AutoModelForCausalLM.from_pretrained(places / "gpt2").eval()
     items = [
         ("in the morning the cook", ["sings", "loves the bright garden", "burns a bitter soup", "wins"]),
         ("after lunch", ["enjoys a warm meal", "hates the cold rain", "a", "breaks a sad toy"]),
         ("on a sunday my sister", ["wins a fine prize", "misses", "the last train", "the old dog"]),
     ]
-    found = likelihood.ending_scores(network, tokenizer, items, 64, 2, CPU, "fp32")
+    found = likelihood.ending_scores(model, items, 64, 2, CPU, "fp32")
     for row, (question, choices) in enumerate(items):
         asked = [tokenizer.bos_token_id, *tokenizer(question, add_special_tokens=False)["input_ids"]]
         for column, choice in enumerate(choices):
@@ -65,11 +66,28 @@ def test_likelihood_is_that_of_each_choice_alone(places):
             assert found["sum"][row, column].item() == pytest.approx(total, abs=1e-4)
             assert found["mean"][row, column].item() == pytest.approx(total / len(ending), abs=1e-4)
     # Too long a question loses its beginning, never the choice.
-    short = likelihood.ending_scores(
-        network, tokenizer, [("the cook " * 40 + items[0][0], items[0][1])], 16, 2, CPU, "fp32"
-    )
+    long = [("the cook " * 40 + items[0][0], items[0][1])]
+    short = likelihood.ending_scores(model, long, 16, 2, CPU, "fp32")
     assert short["sum"].isfinite().all()
     assert (short["sum"] < 0).all()
+
+
+def test_likelihood_by_a_gpt_of_ours(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"{sentence}." for sentence, _ in tiny.sentences()), encoding="utf-8")
+    settings = {"text": str(text), "preset": "nano", "context": 32, "layers": 1, "heads": 2, "width": 16}
+    train_gpt.main(
+        train_gpt.Config(**settings, model_dir=tmp_path, name="small", steps=4, eval_interval=2, batch_size=2)
+    )
+    model = likelihood.load("small", tmp_path, tmp_path, CPU)
+    assert model.most == 32
+    assert model.parameters == json.loads((tmp_path / "small" / "results.json").read_text())["parameters"]
+    items = [("the cook", ["sings", "wins"])]
+    found = likelihood.ending_scores(model, items, 128, 1, CPU, "fp32")
+    tokens = torch.tensor([model.start + model.encode("the cook sings")])
+    each = model.logits(tokens)[0, :-1].log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
+    assert found["sum"][0, 0].item() == pytest.approx(each[-6:].sum().item(), abs=1e-4)  # " sings", by character
+    assert found["mean"][0, 0].item() == pytest.approx(each[-6:].mean().item(), abs=1e-4)
 
 
 def results(folder):

@@ -1,0 +1,100 @@
+"""How a text is decoded from a language model, and measures of what comes out: how much of it is new."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab2.models import GPT
+
+Row = dict[str, Any]
+
+
+def strategies(temperature: float, top_k: int, top_p: float) -> dict[str, Row]:
+    """Ways to decode, by name: the settings of ``GPT.generate``."""
+    return {
+        "greedy": {"greedy": True},
+        "sampling": {},
+        f"temperature {temperature:g}": {"temperature": temperature},
+        f"top-k {top_k}": {"top_k": top_k},
+        f"top-p {top_p:g}": {"top_p": top_p},
+    }
+
+
+def write(model: Any, prompts: Tensor, length: int, settings: Row, seed: int) -> Tensor:
+    """What a model writes after the prompts: tokens ``[B, P]`` -> ``[B, length]``.
+
+    model: our GPT, or a causal language model of transformers.
+    """
+    if isinstance(model, GPT):
+        generator = torch.Generator(prompts.device).manual_seed(seed)
+        return model.generate(prompts, length, **settings, generator=generator)[:, prompts.shape[1] :]
+    torch.manual_seed(seed)
+    options = {"do_sample": not settings.get("greedy", False), "min_new_tokens": length, "max_new_tokens": length}
+    if options["do_sample"]:
+        # All said by name: transformers has a top-k of 50 unless told otherwise, and a model may bring others.
+        options |= {"temperature": settings.get("temperature", 1.0)}
+        options |= {"top_k": settings.get("top_k", 0), "top_p": settings.get("top_p", 1.0)}
+    everything = torch.ones_like(prompts)
+    return model.generate(prompts, attention_mask=everything, pad_token_id=0, **options)[:, prompts.shape[1] :]
+
+
+def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    """Each n successive words of a text; words are what white space divides."""
+    words = text.split()
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of all texts together, as a share of all their n-grams (Li et al. 2016). It falls with the
+    texts' length: only texts of one length can be compared. 0 where there is no n-gram."""
+    found = [ngram for text in texts for ngram in ngrams(text, n)]
+    return len(set(found)) / max(1, len(found))
+
+
+def repetition(texts: Sequence[str], n: int = 4) -> float:
+    """How many of a text's n-grams occurred earlier in the same text, as a share; the mean over texts (Welleck et al.
+    2020). A text of fewer than n words repeats nothing."""
+    return sum(1 - distinct([text], n) if ngrams(text, n) else 0.0 for text in texts) / len(texts)
+
+
+def measures(texts: Sequence[str]) -> dict[str, float]:
+    """What ``results.json`` says of the texts that one strategy wrote."""
+    return {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "repetition": repetition(texts)}
+
+
+def token_lengths(tokenizer: Any, text: str, lines: int = 200) -> Row:
+    """How long a text is in tokens, and in characters and tokens how long its first ``lines`` lines are, without those
+    that are empty."""
+    count = len(tokenizer.encode(text))
+    some = [line for line in text.splitlines() if line.strip()][:lines]
+    return {
+        "vocabulary": len(tokenizer),
+        "characters": len(text),
+        "tokens": count,
+        "characters_per_token": len(text) / count,
+        "lines": [[len(line), len(tokenizer.encode(line))] for line in some],
+    }
+
+
+def token_table(rows: dict[str, Row]) -> str:
+    """Lengths by tokenizer, as people read them."""
+    lines = [f"{'tokenizer':28s}{'vocabulary':>11s}{'characters':>12s}{'tokens':>10s}{'characters a token':>20s}"]
+    for name, row in rows.items():
+        size = f"{row['vocabulary']:11,}{row['characters']:12,}{row['tokens']:10,}"
+        lines.append(f"{name:28s}{size}{row['characters_per_token']:20.2f}")
+    return "\n".join(lines)
+
+
+def measure_table(rows: dict[str, Row]) -> str:
+    """Measures by strategy, as people read them."""
+    lines = [f"{'decoding':28s}{'distinct-1':>11s}{'distinct-2':>12s}{'repeated 4-grams':>18s}"]
+    for name, row in rows.items():
+        lines.append(f"{name:28s}{row['distinct_1']:11.1%}{row['distinct_2']:12.1%}{row['repetition']:18.1%}")
+    return "\n".join(lines)
+
+
+def indented(text: str) -> str:
+    """A text as TensorBoard's Markdown shows it line by line."""
+    return "\n".join("    " + line for line in text.splitlines())

@@ -1,0 +1,164 @@
+"""Exercise 2: tokens and characters, and ways to decode a text from a language model.
+
+    python lab2/generate.py --run gpt-6x192-seed0                  the GPT of exercise 1
+    python lab2/generate.py --model openai-community/gpt2 --text FILE    any causal language model
+    python lab2/generate.py --prompt "Nel mezzo"                   continue this, and not passages of the text
+    python lab2/generate.py --tokenizers characters bpe-512 openai-community/gpt2
+
+How long the test part of the text is for each tokenizer; what greedy decoding, sampling, a lower temperature, top-k and
+top-p write after the same prompts; and how much of it is repetition, beside what follows in the text itself.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from lab1.config import RunConfig, find_run, flag, launch, prepare, require
+
+RUN = "gpt-6x192-seed0"
+TOKENIZERS = ("characters", "bpe-512", "bpe-4096", "openai-community/gpt2")
+SHOWN = 240  # characters of a text to print
+
+
+@dataclasses.dataclass
+class Config(RunConfig):
+    """The flags of this script."""
+
+    run: Annotated[str | None, flag("RUN")] = None
+    """A run of train_gpt.py, a folder or a name under --model-dir (default: gpt-6x192-seed0, what that script leaves; a
+    dry run takes a network that has learned nothing)."""
+    model: Annotated[str | None, flag("NAME")] = None
+    """Instead of a run: a causal language model of transformers, a folder or hub name."""
+    text: Annotated[str | None, flag("FILE")] = None
+    """The text that tokens are counted in and prompts are taken from, as of train_gpt.py (default: the run's own)."""
+    tokenizers: tuple[str, ...] = ()
+    """What to count tokens with: characters, bpe-512 for byte pairs learned from the text, or pretrained ones
+    (default: characters bpe-512 bpe-4096 openai-community/gpt2)."""
+    prompt: Annotated[str | None, flag("TEXT")] = None
+    """What to continue (default: passages of the text's test part)."""
+    prompt_tokens: int = 64
+    """Length of each passage that is continued."""
+    samples: int = 10
+    """Texts to write with each way of decoding."""
+    length: int = 500
+    """Tokens of each."""
+    temperature: float = 0.7
+    """Logits are divided by it: below 1 the probable becomes more probable."""
+    top_k: int = 10
+    """Sample from so many most probable tokens."""
+    top_p: float = 0.9
+    """Sample from the most probable tokens that have this probability together."""
+
+    def check(self) -> None:
+        super().check()
+        for name in ("prompt_tokens", "samples", "length", "top_k"):
+            require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1 is needed")
+        require(self.temperature > 0, f"--temperature {self.temperature}: a positive number is needed")
+        require(0 < self.top_p <= 1, f"--top-p {self.top_p}: a probability above 0 and up to 1 is needed")
+        require(self.prompt != "", "--prompt: at least one character is needed")
+        require(self.resume is None, "--resume: this takes a minute or so and starts anew")
+
+    def describe(self) -> str:
+        return f"generate-{Path(self.model or self.run or ('untrained' if self.dry_run else RUN)).name}"
+
+
+def load_model(config: Config, device, download: bool):
+    """The language model, its tokenizer, and where the text comes from."""
+    from lab2 import hub, models, text, tokens
+
+    if config.model is not None:
+        from transformers import AutoModelForCausalLM
+
+        model = hub.pretrained(AutoModelForCausalLM, config.model, config.data_folder(), download).to(device).eval()
+        limit, needed = getattr(model.config, "max_position_embeddings", None), config.prompt_tokens + config.length
+        fits = limit is None or needed <= limit
+        require(fits, f"{config.model} reads {limit} tokens: --prompt-tokens and --length together are {needed}")
+        return model, tokens.Pretrained(config.model, config.data_folder(), download), config.text or "auto"
+    if config.dry_run and config.run is None:
+        tokenizer = tokens.Characters(text.python_source())
+        return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, text.EMBEDDED
+    folder = find_run(config.run or RUN, config.runs_folder(), published=True)
+    model, about = models.load(folder / "best.pt", device)
+    learned = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text"]
+    return model, tokens.build(about["tokenizer"], config.data_folder(), download), config.text or learned
+
+
+def count_tokens(config: Config, parts: dict[str, str], whole: str, download: bool) -> dict[str, Any]:
+    """The length of the test part for each tokenizer; of the default ones, those that cannot be had are left out."""
+    from lab1.data import Unavailable
+    from lab2 import decoding, tokens
+
+    rows = {}
+    for name in config.tokenizers or TOKENIZERS:
+        learned = whole if name == "characters" else parts["train"]
+        try:
+            tokenizer = tokens.make(name, learned, config.data_folder(), download)
+        except Unavailable as error:
+            if config.tokenizers:
+                raise
+            print(f"{error}. It is left out.", file=sys.stderr)
+            continue
+        rows[name] = decoding.token_lengths(tokenizer, parts["test"])
+    return rows
+
+
+def passages(config: Config, encoded: list[int]):
+    """Prompts ``[samples, P]`` from places spread evenly over the test part, and what follows there
+    ``[samples, length]``."""
+    import torch
+
+    each = config.prompt_tokens + config.length
+    room = len(encoded) - each
+    require(room >= 0, f"the text's test part has {len(encoded)} tokens: prompt and length together are {each}")
+    starts = [room * number // max(1, config.samples - 1) for number in range(config.samples)]
+    rows = torch.tensor([encoded[start : start + each] for start in starts])
+    return rows[:, : config.prompt_tokens], rows[:, config.prompt_tokens :]
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Count, write, measure; returns what ``results.json`` holds."""
+    import torch
+
+    from lab1 import logbook
+    from lab2 import decoding, text
+
+    if config.dry_run:
+        config.samples, config.length = min(config.samples, 2), min(config.length, 20)
+    device, download = prepare(config), not config.dry_run
+    model, tokenizer, source = load_model(config, device, download)
+    corpus = text.load_corpus(source, config.data_folder(), download)
+    parts = corpus.parts()
+    lengths = count_tokens(config, parts, corpus.text, download)
+    print(decoding.token_table(lengths), flush=True)
+
+    prompts, follows = passages(config, tokenizer.encode(parts["test"]))
+    if config.prompt is not None:
+        prompts = torch.tensor([tokenizer.encode(config.prompt)]).expand(config.samples, -1)
+    written = {}
+    for name, way in decoding.strategies(config.temperature, config.top_k, config.top_p).items():
+        rows = decoding.write(model, prompts.to(device), config.length, way, config.seed)
+        written[name] = [tokenizer.decode(row) for row in rows.tolist()]
+    written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
+    found = {name: decoding.measures(texts) for name, texts in written.items()}
+
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+    logbook.write_json(config.as_dict(), folder / "config.json")
+    start = tokenizer.decode(prompts[0].tolist())
+    log = logbook.Logbook(folder)
+    log.writer.add_text("prompt", decoding.indented(start), 0)
+    for name, texts in written.items():
+        log.writer.add_text(f"text/{name}", decoding.indented(texts[0]), 0)
+        print(f"\n--- {name} ---\n{texts[0][:SHOWN]}")
+    log.close()
+    results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus.name}
+    results |= {"tokenizers": lengths, "decoding": found, "prompt": start}
+    results |= {"samples": {name: texts[0] for name, texts in written.items()}}
+    logbook.write_json(results | {"environment": logbook.environment(device)}, folder / "results.json")
+    print(f"\n{decoding.measure_table(found)}\n{folder} holds the texts and figures")
+    return results
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,196 @@
+"""Texts: where they come from, how they are divided and turned into tokens, and the windows that are cut from them."""
+
+import http.server
+import threading
+
+import pytest
+import torch
+
+from lab1.config import UsageError
+from lab2 import text, tiny, tokens
+from lab2.text import ConsecutiveWindows, Corpus, RandomWindows
+
+VERSES = "Nel mezzo del cammin di nostra vita\nmi ritrovai per una selva oscura,\nché la diritta via era smarrita.\n"
+EBOOK = (
+    "\ufeffThe Project Gutenberg eBook of La Divina Commedia di Dante\r\n\r\n"
+    "*** START OF THE PROJECT GUTENBERG EBOOK LA DIVINA COMMEDIA\r\nDI DANTE ***\r\n\r\n\r\n"
+    + VERSES.replace("\n", "\r\n")
+    + "\r\n\r\n*** END OF THE PROJECT GUTENBERG EBOOK LA DIVINA COMMEDIA DI DANTE ***\r\nSection 1. ..."
+)
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine that holds the e-book, something else than UTF-8, and nothing more."""
+
+    class Pages(http.server.BaseHTTPRequestHandler):
+        pages = {"/pg1012.txt": EBOOK.encode(), "/latin.txt": "perché".encode("latin-1")}  # noqa: RUF012
+        asked = []  # noqa: RUF012
+
+        def do_GET(self):
+            self.asked.append(self.path)
+            content = self.pages.get(self.path.split("?")[0])
+            self.send_response(404 if content is None else 200)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *_):
+            pass
+
+    Pages.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{found.server_address[1]}", Pages.asked
+        found.shutdown()
+
+
+def test_the_licence_is_stripped():
+    assert text.strip_licence(EBOOK.replace("\r\n", "\n")) == VERSES
+    old = (
+        f"licence\n***START OF THIS PROJECT GUTENBERG EBOOK X***\n{VERSES}***END OF THIS PROJECT GUTENBERG EBOOK X***\n"
+    )
+    assert text.strip_licence(old) == VERSES
+    assert text.strip_licence(VERSES) == VERSES
+
+
+def test_downloaded_once(server, tmp_path, monkeypatch):
+    address, asked = server
+    monkeypatch.setattr(text, "COMMEDIA", f"{address}/pg1012.txt")
+    for source in ("auto", "divina_commedia"):
+        corpus = text.load_corpus(source, tmp_path / "data")
+        assert (corpus.name, corpus.text) == ("divina_commedia", VERSES)
+    assert (tmp_path / "data" / "divina_commedia.txt").read_text(encoding="utf-8") == VERSES
+    assert len(asked) == 2  # whether the network is there, then the text
+    assert text.load_corpus(f"{address}/pg1012.txt?x=1", tmp_path) == Corpus("pg1012", VERSES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "pg1012.txt"]
+
+
+def test_a_download_that_fails_leaves_nothing(server, tmp_path):
+    address, _ = server
+    for page, reason in (("nowhere.txt", "404"), ("latin.txt", "not UTF-8")):
+        with pytest.raises(UsageError, match=reason) as failure:
+            text.load_corpus(f"{address}/{page}", tmp_path)
+        assert "\n" not in str(failure.value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(text, "COMMEDIA", "http://127.0.0.1:9/pg1012.txt")  # nobody listens there
+    corpus = text.load_corpus("auto", tmp_path)
+    assert corpus.name == "python"
+    assert "import argparse" in corpus.text
+    assert len(corpus.text) == 1_000_000
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "divina_commedia.txt") in line
+    assert "standard library instead" in line
+    with pytest.raises(UsageError, match=r"divina_commedia\.txt and cannot be reached on the network"):
+        text.load_corpus("divina_commedia", tmp_path)
+    with pytest.raises(UsageError, match="is not downloaded in a dry run"):
+        text.load_corpus("divina_commedia", tmp_path, download=False)
+
+
+def test_files(tmp_path):
+    (tmp_path / "own.txt").write_bytes(VERSES.replace("\n", "\r\n").encode())
+    assert text.load_corpus(str(tmp_path / "own.txt"), tmp_path) == Corpus("own", VERSES)
+    (tmp_path / "latin.txt").write_bytes("ché".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"latin\.txt is not UTF-8 text \(byte 2\)"):
+        text.load_corpus(str(tmp_path / "latin.txt"), tmp_path)
+    for missing in (tmp_path / "nowhere.txt", tmp_path):
+        with pytest.raises(UsageError, match="no such file"):
+            text.load_corpus(str(missing), tmp_path)
+
+
+def test_parts_are_contiguous():
+    corpus = Corpus("numbers", "".join(chr(300 + place) for place in range(1010)))
+    parts = corpus.parts()
+    assert "".join(parts.values()) == corpus.text
+    assert {name: len(part) for name, part in parts.items()} == {"train": 909, "validation": 50, "test": 51}
+    with pytest.raises(UsageError, match="at least 1,000"):
+        Corpus("short", VERSES).parts()
+
+
+def test_characters():
+    tokenizer = tokens.Characters("banana!")
+    assert (len(tokenizer), tokenizer.characters) == (4, ["!", "a", "b", "n"])
+    assert tokenizer.encode("nab!") == [3, 1, 2, 0]
+    assert tokenizer.decode([3, 1, 2, 0]) == "nab!"
+    with pytest.raises(UsageError, match="'x' is not in this model's vocabulary: !abn"):
+        tokenizer.encode("bax")
+
+
+def test_byte_pairs():
+    tokenizer = tokens.BytePairs.train("low low low lower lowest " * 20, 259)
+    assert len(tokenizer) == 259
+    # The first merges are l+o, lo+w, and the space before: "Ġlow" or, counted alike, one within it.
+    assert len(tokenizer.encode("low")) < 3
+    strange = "ché «Ïo» 你好\n\t"
+    assert tokenizer.decode(tokenizer.encode(strange)) == strange
+    with pytest.raises(UsageError, match="starts from 256"):
+        tokens.BytePairs.train("low", 255)
+
+
+def test_every_tokenizer_is_made_again_from_its_description(tmp_path):
+    tiny.write_model(tmp_path / "bert", [VERSES])
+    for kind in ("characters", "bpe-300", str(tmp_path / "bert")):
+        tokenizer = tokens.make(kind, VERSES, tmp_path)
+        again = tokens.build(tokenizer.describe(), tmp_path)
+        found = tokenizer.encode("mi ritrovai")
+        assert again.encode("mi ritrovai") == found
+        assert again.decode(found) == tokenizer.decode(found) == "mi ritrovai"
+        assert len(again) == len(tokenizer)
+    assert tokenizer.encode("x y") == tokenizer.tokenizer.convert_tokens_to_ids(tokenizer.tokenizer.tokenize("x y"))
+    with pytest.raises(UsageError, match="none of this lab's"):
+        tokens.build({"kind": "words"})
+    with pytest.raises(UsageError, match="put its files there"):
+        tokens.make("openai-community/gpt2", VERSES, tmp_path, download=False)
+
+
+def test_random_windows():
+    train = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=10, interval=4)
+    assert len(train) == 4
+    epochs = [list(train.epoch(number)) for number in range(4)]
+    assert [len(batches) for batches in epochs] == [4, 4, 2, 0]  # ten steps, not twelve
+    for inputs, targets in (batch for batches in epochs for batch in batches):
+        assert inputs.shape == targets.shape == (5, 8)
+        assert torch.equal(inputs[:, 1:], targets[:, :-1])
+        assert torch.equal(inputs + 1, targets)  # the text is 0, 1, 2, ...
+    # From the middle on, and by the step: the same.
+    assert torch.equal(next(train.epoch(1, 2))[0], epochs[1][2][0])
+    assert torch.equal(train.batch(6)[0], epochs[1][2][0])
+    assert not torch.equal(train.batch(6)[0], train.batch(7)[0])
+    other = RandomWindows(torch.arange(100), 8, 5, seed=4, steps=10, interval=4)
+    assert not torch.equal(train.batch(6)[0], other.batch(6)[0])
+    # Every place is reached, the first and the last.
+    small = RandomWindows(torch.arange(10), 7, 64, seed=0, steps=1, interval=1)
+    assert set(small.batch(0)[0][:, 0].tolist()) == {0, 1, 2}
+    with pytest.raises(UsageError, match="8 tokens to learn from: a context of 8 needs more"):
+        RandomWindows(torch.arange(8), 8, 5, seed=0, steps=1, interval=1)
+
+
+def test_consecutive_windows_predict_every_token_once():
+    held_out = ConsecutiveWindows(torch.arange(24), 5, 3, characters=60)
+    batches = list(held_out)
+    assert [tuple(inputs.shape) for inputs, _ in batches] == [(3, 5), (1, 5), (1, 3)]
+    assert torch.cat([targets.flatten() for _, targets in batches]).tolist() == list(range(1, 24))
+    assert all(torch.equal(inputs + 1, targets) for inputs, targets in batches)
+    assert held_out.characters_per_token == 2.5
+    assert len(held_out) == 3
+    assert len(list(ConsecutiveWindows(torch.arange(24), 5, 3, characters=60, limit=2))) == 2
+    assert [tuple(inputs.shape) for inputs, _ in ConsecutiveWindows(torch.arange(4), 5, 3, 4)] == [(1, 3)]
+    assert [tuple(inputs.shape) for inputs, _ in ConsecutiveWindows(torch.arange(6), 5, 3, 6)] == [(1, 5)]
+
+
+def test_processes_share_windows(monkeypatch):
+    made = {}
+    for number in range(3):
+        monkeypatch.setattr(text, "rank", lambda number=number: number)
+        monkeypatch.setattr(text, "world_size", lambda: 3)
+        train = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1)
+        held_out = ConsecutiveWindows(torch.arange(24), 5, 2, characters=24)
+        made[number] = (train.batch(0)[0], [targets for _, targets in held_out])
+    monkeypatch.undo()
+    whole = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1).batch(0)[0]
+    assert [len(inputs) for inputs, _ in made.values()] == [2, 2, 1]
+    assert sorted(torch.cat([inputs for inputs, _ in made.values()]).tolist()) == sorted(whole.tolist())
+    seen = torch.cat([targets.flatten() for _, batches in made.values() for targets in batches])
+    assert sorted(seen.tolist()) == list(range(1, 24))

@@ -1,0 +1,286 @@
+"""Exercise 1: the Trainer for language models by hand, and the script in real processes, killed and resumed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_resume import assert_equal
+
+from lab1.config import REPOSITORY, UsageError, parse
+from lab2 import models, tokens, train_gpt
+from lab2.trainer import language_model_loss, text_measures
+
+# Dropout, and a last stretch that is shorter: 7 + 7 + 6 steps.
+FLAGS = "--steps 20 --eval-interval 7 --layers 2 --heads 2 --width 16 --context 16 --batch-size 4".split()
+STRUCK = """
+import os, sys
+from lab1.config import launch
+from lab2 import train_gpt
+from lab2.trainer import LanguageModelTrainer
+
+call, strike = int(sys.argv[1]), int(sys.argv[2])
+del sys.argv[1:3]
+original, calls = LanguageModelTrainer.train_step, 0
+
+def struck(*arguments):
+    global calls
+    calls += 1
+    if calls == call:
+        os.kill(os.getpid(), strike)
+    return original(*arguments)
+
+LanguageModelTrainer.train_step = struck
+launch(train_gpt.main, train_gpt.Config)
+"""
+
+
+@pytest.fixture(scope="module")
+def rhymes(tmp_path_factory):
+    """A text of 4,000 characters with something to learn."""
+    generator = torch.Generator().manual_seed(0)
+    lines = ["nel mezzo del cammin", "mi ritrovai per una", "selva oscura e forte", "che la via era smarrita"]
+    order = torch.randint(4, (200,), generator=generator).tolist()
+    path = tmp_path_factory.mktemp("text") / "rhymes.txt"
+    path.write_text("\n".join(lines[place] for place in order), encoding="utf-8")
+    return path
+
+
+def make(folder, rhymes, **changes):
+    small = {"layers": 2, "heads": 2, "width": 32, "context": 16, "batch_size": 16, "precision": "fp32", "dropout": 0.0}
+    settings = {"text": str(rhymes), "model_dir": folder, "steps": 20, "eval_interval": 10} | small
+    return train_gpt.Config(**settings | changes)
+
+
+def test_loss_by_hand():
+    # Two tokens, of probabilities 1/2 and 1/8 where they came: (ln 2 + ln 8) / 2 = 2 ln 2 nats.
+    logits = torch.tensor([[[math.log(2), 0, 0], [math.log(6), 0, 0]]])
+    loss = language_model_loss(logits, torch.tensor([[0, 2]]))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    assert loss.dtype == torch.float32
+    assert language_model_loss(logits.bfloat16(), torch.tensor([[0, 2]])).dtype == torch.float32
+
+
+def test_perplexity_and_bits_by_hand():
+    # ln 8 nats a token: as uncertain as between 8 tokens, 3 bits a token; of 2 characters each, 1.5 bits a character.
+    assert text_measures(math.log(8), 2.0) == {
+        "perplexity": pytest.approx(8),
+        "bits_per_character": pytest.approx(1.5),
+    }
+    assert text_measures(1e4, 1.0)["perplexity"] == math.inf
+
+
+def test_evaluation_is_weighted_by_token(tmp_path, rhymes):
+    trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes))
+    found = trainer.evaluate(validation)
+    text = rhymes.read_text()
+    held_out = torch.tensor(trainer.tokenizer.encode(text[len(text) * 90 // 100 : len(text) * 95 // 100]))
+    losses, right = [], 0
+    for start in range(0, len(held_out) - 1, 16):  # by hand, one window after the other; the last one is shorter
+        window = held_out[start : start + 17]
+        with torch.no_grad():
+            logits = trainer.model(window[None, :-1])[0]
+        losses += torch.nn.functional.cross_entropy(logits, window[1:], reduction="none").tolist()
+        right += (logits.argmax(-1) == window[1:]).sum().item()
+    assert len(losses) == len(held_out) - 1
+    mean = sum(losses) / len(losses)
+    assert found == {
+        "loss": pytest.approx(mean, abs=1e-5),
+        "accuracy": pytest.approx(right / len(losses)),
+        "perplexity": pytest.approx(math.exp(mean), rel=1e-4),
+        "bits_per_character": pytest.approx(mean / math.log(2), abs=1e-5),
+    }
+
+
+def test_weight_decay_on_matrices_only(tmp_path, rhymes):
+    trainer, (train, _, _) = train_gpt.set_up(make(tmp_path, rhymes, weight_decay=0.1))
+    decayed, others = trainer.optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    assert {names[id(p)].rsplit(".", 2)[-2] for p in decayed["params"]} == {"wte", "wpe", "c_attn", "c_proj", "c_fc"}
+    assert all(names[id(p)].endswith("bias") or ".ln_" in f".{names[id(p)]}" for p in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+    # And gradients are clipped to norm 1.
+    trainer.steps_per_epoch = len(train)
+    trainer.model.wte.weight.data.mul_(100)
+    trainer.train_step(train.batch(0))
+    norm = torch.stack([parameter.grad.norm() for parameter in trainer.model.parameters()]).norm()
+    assert norm.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_rate_falls_to_zero_at_the_steps_asked_for(tmp_path, rhymes):
+    trainer, (train, _, _) = train_gpt.set_up(make(tmp_path, rhymes, steps=50, eval_interval=20, learning_rate=1.0))
+    trainer.steps_per_epoch = len(train)
+    assert trainer.epochs == 3
+    assert trainer.total_steps() == 50
+    # Two steps of warm-up, a third and two thirds; the middle of the cosine; its end.
+    rates = [trainer.learning_rate(step) for step in (0, 1, 2, 26, 50)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0], abs=1e-6)
+
+
+def test_it_learns_a_text(tmp_path, rhymes):
+    config = make(tmp_path, rhymes, steps=240, eval_interval=120, learning_rate=1e-2)
+    trainer, (train, validation, test) = train_gpt.set_up(config)
+    before = trainer.evaluate(validation)
+    trainer.train(train, validation)
+    found = trainer.test(test)
+    assert before["loss"] > 2.8  # ln 18 = 2.9: as good as guessing
+    # One of four lines at the start of each costs ln 4 a line of 20.5 characters, the rest nothing: 0.07 nats.
+    assert found["loss"] < 0.25
+    assert trainer.step == 240
+    assert any(line in found["sample"] for line in ("nel mezzo del cammin\n", "mi ritrovai per una\n"))
+
+
+def test_several_tokens_a_character_and_several_characters_a_token(tmp_path, rhymes):
+    trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes, tokenizer="bpe-300"))
+    assert len(trainer.tokenizer) == 300
+    assert validation.characters_per_token > 1.5
+    content = rhymes.read_text()
+    learned = tokens.BytePairs.train(content[: len(content) * 90 // 100], 300)  # and not from what is held out
+    assert trainer.tokenizer.serialised == learned.serialised
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def script(*arguments) -> subprocess.CompletedProcess:
+    return run(REPOSITORY / "lab2" / "train_gpt.py", *arguments)
+
+
+def shown(folder) -> tuple[dict, list[int]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    scalars = {tag: [point.step for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return scalars, [point.step for point in events.Tensors("sample/text_summary")]
+
+
+def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_path):
+    flags = [*FLAGS, "--dropout", "0.2", "--text", rhymes]
+    whole = script(*flags, "--model-dir", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    name = "gpt-2x16-rhymes-seed0"
+    struck = tmp_path / "struck.py"
+    struck.write_text(STRUCK)
+    stopped = run(struck, 10, int(signal.SIGINT), *flags, "--model-dir", tmp_path / "parts")
+    folder = tmp_path / "parts" / name
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.splitlines() == [f"stopped and saved; go on with: --resume {folder}"]
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 10
+    assert run(struck, 7, int(signal.SIGKILL), "--resume", folder).returncode == -signal.SIGKILL
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 14  # the end of the second stretch
+    finished = script("--resume", folder)
+    assert finished.returncode == 0, finished.stderr
+
+    other = tmp_path / "whole" / name
+    last = [torch.load(one / "last.pt", weights_only=True) for one in (folder, other)]
+    assert last[0]["step"] == 20
+    clocks = ("seconds", "epoch_seconds")
+    assert_equal(*[{key: value for key, value in content.items() if key not in clocks} for content in last])
+    results = [json.loads((one / "results.json").read_text()) for one in (folder, other)]
+    for key in ("test", "history", "best_epoch", "epochs", "dataset"):
+        assert_equal(results[0][key], results[1][key], key)
+    scalars, samples = shown(folder)
+    assert (scalars, samples) == shown(other)
+    assert samples == [1, 2, 3]
+    assert scalars["perplexity/validation"] == scalars["tokens per second"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--preset", "nano"], "gpt-4x128-python-seed0"),
+        (["--tokenizer", "bpe-300", "--width", "12"], "gpt-6x12-python-bpe-300-seed0"),
+    ],
+)
+def test_dry_run(run_script, tmp_path, flags, name):
+    # An empty data folder: in a dry run nothing is downloaded, so it takes the embedded text and says so.
+    places = ("--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data")
+    done = run_script("lab2/train_gpt.py", "--dry-run", *places, *flags)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "standard library" in line
+    folder = tmp_path / "model" / f"dry-run-{name}"
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert last["step"] == 6
+    assert all(state["exp_avg"].abs().sum() > 0 for state in last["optimizer"]["state"].values())
+    results = json.loads((folder / "results.json").read_text())
+    assert results["script"] == "lab2/train_gpt.py"
+    assert results["dataset"] == results["config"]["text"] == "python"
+    assert results["test"]["perplexity"] == pytest.approx(math.exp(results["test"]["loss"]))
+    gpt, about = models.load(folder / "best.pt")
+    assert sum(parameter.numel() for parameter in gpt.parameters()) == results["parameters"]
+    tokenizer = tokens.build(about["tokenizer"])
+    assert len(tokenizer) == gpt.arguments["vocabulary"]
+    assert tokenizer.decode(tokenizer.encode("def main():")) == "def main():"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--text", "nowhere.txt"], "--text nowhere.txt: no such file"),
+        (["--width", "30", "--heads", "4"], "--width 30: a multiple of the 4 heads is needed"),
+        (["--steps", "0"], "--steps 0: at least 1 is needed"),
+        (["--dropout", "1"], "--dropout 1.0: a probability"),
+        (["--learning-rate", "nan"], "--learning-rate nan: a positive number"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0: 0 or a positive"),
+        (["--preset", "huge"], "--preset"),
+        (["--epochs", "3"], "--epochs"),
+    ],
+)
+def test_what_cannot_be_asked(flags, message, tmp_path):
+    with pytest.raises(UsageError) as error:
+        config = parse(train_gpt.Config, [*flags, "--model-dir", str(tmp_path)], "")
+        train_gpt.main(config)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_leave_with_status_2(run_script, tmp_path):
+    places = ("--model-dir", tmp_path, "--data-dir", tmp_path)
+    for flags in (["--text", "divina_commedia"], ["--tokenizer", "openai-community/gpt2"]):
+        failed = run_script("lab2/train_gpt.py", "--dry-run", *places, *flags)
+        assert failed.returncode == 2, failed.stderr
+        assert "is not downloaded in a dry run: put its files there" in failed.stderr.splitlines()[-1]
+        assert not list(tmp_path.iterdir())
+
+
+def test_presets_and_what_takes_precedence():
+    nano = parse(train_gpt.Config, ["--preset", "nano", "--steps", "10"], "")
+    assert (nano.layers, nano.heads, nano.width, nano.context, nano.batch_size, nano.steps) == (4, 4, 128, 64, 12, 10)
+    assert nano.dropout == 0
+    laptop = parse(train_gpt.Config, [], "")
+    assert (laptop.layers, laptop.heads, laptop.width, laptop.context, laptop.dropout) == (6, 6, 192, 128, 0.15)
+
+
+def test_two_processes_learn_what_one_does(rhymes, tmp_path):
+    flags = [*FLAGS, "--dropout", "0", "--batch-size", "5", "--text", rhymes, "--precision", "fp32"]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    for start, place in (((), "one"), (torchrun, "two")):
+        done = run(*start, REPOSITORY / "lab2" / "train_gpt.py", *flags, "--model-dir", tmp_path / place)
+        assert done.returncode == 0, done.stderr
+    found = [json.loads(next((tmp_path / place).rglob("results.json")).read_text()) for place in ("one", "two")]
+    for mine, other in zip(found[0]["history"], found[1]["history"], strict=True):
+        for part in ("train", "validation"):
+            assert mine[part] == pytest.approx(other[part], rel=1e-4)
+    assert found[0]["test"]["loss"] == pytest.approx(found[1]["test"]["loss"], abs=1e-5)
+
+
+def test_a_text_without_a_line_s_end(tmp_path):
+    path = tmp_path / "ab.txt"
+    path.write_text("ab" * 1000, encoding="utf-8")
+    config = make(tmp_path, path, steps=60, eval_interval=60, learning_rate=1e-2)
+    found = train_gpt.main(config)
+    assert found["loss"] < 0.05
+    assert found["sample"] == "ab" * 200 + "a"
