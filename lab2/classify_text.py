@@ -101,7 +101,8 @@ def train(config: Config, data, device) -> dict[str, Any]:
 def fit(config: Config, data, device) -> dict[str, Any]:
     """A linear classifier on fixed features; returns the test metrics."""
     from lab1 import distributed
-    from lab2 import encoders, shallow, task_runs, task_trainer
+    from lab1.reports import by_class, confusion_figure
+    from lab2 import encoders, shallow, task_runs
     from lab2.tasks import PARTS
 
     require(distributed.world_size() == 1, "--method tfidf and features run in one process, without torchrun")
@@ -123,7 +124,8 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         tables, strengths = shallow.feature_tables(features, sizes, config.layer, config.pooling), shallow.FEATURE_C
     chosen = shallow.choose(tables, data, strengths, classifiers)
     seconds = time.perf_counter() - began
-    test, figure = task_trainer.classification_report(chosen.confusion["test"], data.classes)
+    confusion = chosen.confusion["test"]
+    test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
     results = {
         "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1 import distributed, logbook
 from lab1.config import TrainConfig
-from lab1.metrics import classification_loss, confusion_matrix
+from lab1.metrics import classification_loss
 from lab1.trainer import Trainer
 from lab2.encoders import Encoder, trainable
 
@@ -29,26 +28,6 @@ def margin_ranking_loss(scores: Tensor, labels: Tensor, margin: float = 1.0) -> 
     wrong = torch.ones_like(scores).scatter(1, labels[:, None], 0)  # 1 at the wrong choices, 0 at the right one
     loss = (F.relu(margin - right + scores) * wrong).sum() / wrong.sum()
     return loss, {"accuracy": (scores.argmax(1) == labels).sum() / len(labels)}
-
-
-def macro_f1(confusion: Tensor) -> float:
-    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN), from a confusion matrix ``[true, predicted]``. A class
-    that is neither there nor predicted counts 0."""
-    confusion = confusion.double()
-    return (2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)).mean().item()
-
-
-def classification_report(confusion: Tensor, classes: list[str]) -> tuple[dict[str, Any], Any]:
-    """What ``results.json`` says of a confusion matrix ``[true, predicted]`` of counts, and its figure."""
-    figure = logbook.confusion_figure(confusion.numpy(), classes)
-    figure.axes[0].set_title("Test set, number of texts")
-    accuracy = confusion.diagonal() / confusion.sum(1).clamp(min=1)
-    found = {
-        "macro_f1": macro_f1(confusion),
-        "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
-        "confusion": confusion.tolist(),
-    }
-    return found, figure
 
 
 class TaskTrainer(Trainer):
@@ -73,14 +52,13 @@ class TaskTrainer(Trainer):
         self.loss_function, self.tokenizer = loss_function, tokenizer
 
     def logits(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The model on a batch."""
+        """The model on the inputs of a batch."""
         with self.autocast:
             return self.forward({name: tensor.to(self.device) for name, tensor in inputs.items()})
 
-    def loss(self, batch: tuple[dict[str, Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss function on one batch."""
-        inputs, labels = batch
-        return self.loss_function(self.logits(inputs), labels.to(self.device))
+    def criterion(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss function that was asked for."""
+        return self.loss_function(logits, labels)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW on what learns (with LoRA, little does); weight decay on matrices only, not on biases and norms."""
@@ -92,23 +70,8 @@ class TaskTrainer(Trainer):
         return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
-        """How many parameters learned and, where the classes have names, macro F1 and the confusion matrix."""
-        found = {"trainable_parameters": trainable(self.model)}
-        classes = self.about.get("classes")
-        if classes is None:
-            return found
-        confusion = torch.zeros(len(classes), len(classes))
-        self.model.eval()
-        with torch.no_grad():
-            for inputs, labels in batches:
-                confusion += confusion_matrix(self.logits(inputs).argmax(1).cpu(), labels, len(classes))
-        counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
-        by_class, figure = classification_report(counts, classes)
-        if distributed.rank() == 0:
-            figure.savefig(self.folder / "confusion.png", dpi=120)
-            self.log.figure("confusion matrix/test", figure, self.epoch)
-            self.log.scalars({"macro_f1/test": by_class["macro_f1"]}, self.epoch)
-        return found | by_class
+        """How many parameters learned and, where the classes have names, how each of them fares."""
+        return {"trainable_parameters": trainable(self.model)} | super().report(batches)
 
     def log_first_batch(self, batch: tuple[dict[str, Tensor], Tensor]) -> None:
         """The first texts as the network sees them, with their padding, in TensorBoard."""
