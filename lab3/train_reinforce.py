@@ -37,7 +37,7 @@ class Config(RLConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dry_run:
-            self.episodes = min(self.episodes, 8)
+            self.episodes, self.num_envs = min(self.episodes, 8), min(self.num_envs, 2)
 
     def check(self) -> None:
         super().check()

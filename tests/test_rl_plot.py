@@ -5,7 +5,7 @@ import json
 import pytest
 from matplotlib import pyplot
 
-from lab3 import plot
+from lab3 import compare_agents, plot
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,18 @@ def test_the_script(run_script, tmp_path):
     done = run_script("lab3/plot.py", "--runs", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "holds no finished run" in done.stderr
+
+
+def test_every_published_run_can_be_read_and_drawn():
+    runs = plot.read_runs(plot.Config().runs)
+    for run in runs:
+        folder = plot.Config().runs / run["name"]
+        assert list(folder.rglob("events.out.tfevents.*"))
+        if "runs" in run:
+            assert json.loads(json.dumps(compare_agents.summary(run["runs"]))) == run["summary"]
+        else:
+            best = [point for point in run["history"] if point["step"] == run["best_step"]]
+            assert run["validation"]["return"] == best[0]["return"] == max(point["return"] for point in run["history"])
+            assert (folder / "best.pt").is_file()
+    for name, agents in plot.panels(runs).items():
+        plot.learning_curves(name, agents)

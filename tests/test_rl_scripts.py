@@ -212,7 +212,7 @@ def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     ppo.begin()
     for batch in ppo.minibatches(ppo.estimate(ppo.collect())):
         ppo.train_step(batch)
-    assert ppo.step == 4
+    assert ppo.step == 1
     dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, **shared))
     dqn.open()
     dqn.begin()
