@@ -125,7 +125,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     axes.set(xlabel=f"depth ({unit})", ylabel="test accuracy (%)", ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower left")
-    figure.suptitle(f"{name}, {sweep['dataset']}, {settings['epochs']} epochs, {seeds} seeds, 95 % intervals")
+    seeds = f"{seeds} seeds, 95 % intervals" if seeds > 1 else "1 seed"
+    figure.suptitle(f"{name}, {sweep['dataset']}, {settings['epochs']} epochs, {seeds}")
     return figure
 
 
