@@ -65,7 +65,7 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
     others = iter(OTHER_COLORS * len(agents))
     colors = {agent: COLORS.get(agent) or next(others) for agent in agents}
     kinds = list(dict.fromkeys(map(algorithm, agents)))
-    widths = [4.0] * len(kinds) + [1.5 + 0.4 * len(agents)]
+    widths = [4.5] * len(kinds) + [1.5 + 0.4 * len(agents)]
     figure, (*curves, tests) = pyplot.subplots(
         1, len(widths), figsize=(sum(widths), 4.2), layout="constrained", width_ratios=widths, sharey=True
     )
@@ -89,18 +89,17 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
     for panel in (*curves, tests):
         panel.grid(alpha=0.3)
         for threshold in thresholds:
-            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0)
+            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0, label="the environment's threshold")
     for panel in curves:
         panel.set(xlabel="steps of the environment, in thousands")
         panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda steps, _: f"{steps / 1000:,.0f}"))
-        panel.legend(frameon=False, loc="lower right")
+        panel.legend(frameon=False, loc="lower right", fontsize=9)
     curves[0].set_ylabel("return of an episode, greedy evaluation")
     tests.set_xticks(range(len(agents)), agents, rotation=45 if len(agents) > 1 else 0)
     for label in tests.get_xticklabels():
         label.set_horizontalalignment("right" if len(agents) > 1 else "center")
     tests.set(xlim=(-0.6, len(agents) - 0.4), title="test, best weights")
-    dotted = "; dotted: the environment's threshold" if thresholds else ""
-    figure.suptitle(f"{name}: interquartile mean and 95 % interval over seeds{dotted}", fontsize=11)
+    figure.suptitle(f"{name}, interquartile mean and 95 % interval over seeds", fontsize=11)
     return figure
 
 
