@@ -16,7 +16,6 @@ from lab1 import checkpoint
 from lab1.config import REPOSITORY, UsageError, require
 from lab2 import sampling
 
-Cache = tuple[Tensor, Tensor]  # keys and values of one layer, each [B, H, context, D]
 # What this GPT does not have; a GPT-2 that differs in one of these is refused.
 FIXED = {
     "model_type": "gpt2",
@@ -36,28 +35,24 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     On a processor the probability is rounded to 256ths, for one random byte an element is enough then: with
     ``F.dropout`` a fifth of the training step goes into random numbers.
     """
+    if probability == 0:
+        return x
     if x.device.type != "cpu":
         return F.dropout(x, probability)
-    dropped = round(256 * probability)
-    if dropped == 0:
-        return x
+    dropped = min(255, round(256 * probability))
     numbers = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     kept = numbers.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
     return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, drop: float = 0.0) -> Tensor:
-    """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1): ``[B, H, T, D]`` -> ``[B, H, T, D]``.
-
-    A single query is the newest token and sees all keys; of several, each sees the keys up to its own place.
-    """
-    causal = bool(queries.shape[2] > 1)  # sizes are tensors while TensorBoard traces the graph
+    """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1): ``[B, H, T, D]`` -> ``[B, H, T, D]``. Each
+    token sees those up to its own place."""
     if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, is_causal=causal)
+        return F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, is_causal=True)
     # On a processor the backward pass of fused attention in bf16 takes half the step; plain products do not.
     scores = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
-    if causal:
-        scores = scores + torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype).triu(1)
+    scores = scores + torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype).triu(1)
     return dropout(scores.softmax(3), drop) @ values
 
 
@@ -70,15 +65,10 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(width, 3 * width)  # queries, keys and values of all heads
         self.c_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
-        """``[B, T, C]`` -> ``[B, T, C]``. With a cache, ``x`` are the tokens from place ``start`` on; keys and values
-        of those before are in it, and those of ``x`` are put there."""
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            for kept, new in zip(cache, (k, v), strict=True):
-                kept[:, :, start : start + T] = new
-            k, v = (kept[:, :, : start + T] for kept in cache)
         y = attend(q, k, v, self.drop if self.training else 0.0)
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
 
@@ -105,10 +95,10 @@ class Block(nn.Module):
         self.ln_1, self.attn = nn.LayerNorm(width), Attention(width, heads, drop)
         self.ln_2, self.mlp = nn.LayerNorm(width), MLP(width)
 
-    def forward(self, x: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """``[B, T, C]`` -> ``[B, T, C]``."""
         drop = self.drop if self.training else 0.0
-        x = x + dropout(self.attn(self.ln_1(x), cache, start), drop)
+        x = x + dropout(self.attn(self.ln_1(x)), drop)
         return x + dropout(self.mlp(self.ln_2(x)), drop)
 
 
@@ -147,26 +137,19 @@ class GPT(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, tokens: Tensor, cache: list[Cache] | None = None, start: int = 0) -> Tensor:
-        """Tokens ``[B, T]`` -> logits of the token after each ``[B, T, V]``. ``cache``, one a layer, and ``start``: see
-        ``Attention``; several tokens at once must start at 0.
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens ``[B, T]`` -> logits of the token after each ``[B, T, V]``.
 
         Raises:
             UsageError: for more tokens than the context.
         """
-        end = start + tokens.shape[1]
-        require(end <= self.context, f"{end} tokens are more than this GPT's context of {self.context}")
-        x = self.wte(tokens) + self.wpe.weight[start:end]
+        length = tokens.shape[1]
+        require(length <= self.context, f"{length} tokens are more than this GPT's context of {self.context}")
+        x = self.wte(tokens) + self.wpe.weight[:length]
         x = dropout(x, self.drop) if self.training else x
-        for layer, block in enumerate(self.h):
-            x = block(x, cache[layer] if cache else None, start)
+        for block in self.h:
+            x = block(x)
         return F.linear(self.ln_f(x), self.wte.weight)
-
-    def new_cache(self, batch: int) -> list[Cache]:
-        """Room for the keys and values of ``batch`` texts of up to ``context`` tokens; what is in it is undefined."""
-        heads, weight = self.h[0].attn.heads, self.wte.weight
-        size = (batch, heads, self.context, weight.shape[1] // heads)
-        return [(weight.new_empty(size), weight.new_empty(size)) for _ in self.h]
 
     def generate(
         self,

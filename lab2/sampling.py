@@ -1,9 +1,10 @@
-"""Text from a GPT, a token at a time: which token comes next, and the loop that keeps what it has computed."""
+"""Text from a GPT, a token at a time: which token comes next, and the loop that remembers what it has seen."""
 
 import dataclasses
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.config import require
@@ -57,30 +58,60 @@ class Chooser:
         return torch.multinomial(logits.softmax(-1), 1, generator=self.generator)
 
 
+class Decoder:
+    """A GPT that keeps the keys and values of what it has seen, so that a new token costs one token's computation.
+
+    The same arithmetic as ``GPT.forward``, from the same weights, written out: for one token of a small network calling
+    torch's modules takes as long as the computation does.
+    """
+
+    def __init__(self, gpt, batch: int):
+        """Make room for ``batch`` texts of up to ``gpt.context`` tokens."""
+        self.wte, self.wpe, self.norm = gpt.wte.weight, gpt.wpe.weight, (gpt.ln_f.weight, gpt.ln_f.bias)
+        self.heads, width = gpt.h[0].attn.heads, self.wte.shape[1]
+        self.blocks = []
+        for block in gpt.h:
+            cache = self.wte.new_empty(2, batch, self.heads, gpt.context, width // self.heads)  # keys, values
+            attention, mlp = block.attn, block.mlp
+            parts = (block.ln_1, attention.c_attn, attention.c_proj, block.ln_2, mlp.c_fc, mlp.c_proj)
+            self.blocks.append((cache, *((part.weight, part.bias) for part in parts)))
+
+    def __call__(self, tokens: Tensor, start: int) -> Tensor:
+        """Tokens ``[B, T]`` at places from ``start`` on -> logits of the token after the last ``[B, V]``. Those before
+        were seen in earlier calls; several at once must start at 0."""
+        (B, T), width = tokens.shape, self.wte.shape[1:]
+        x = self.wte[tokens] + self.wpe[start : start + T]
+        for cache, norm_1, attention, out, norm_2, up, down in self.blocks:
+            qkv = F.linear(torch.layer_norm(x, width, *norm_1), *attention)
+            qkv = qkv.view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            cache.narrow(3, start, T).copy_(qkv[1:])
+            keys, values = cache.narrow(3, 0, start + T).unbind()
+            y = F.scaled_dot_product_attention(qkv[0], keys, values, is_causal=T > 1)
+            x = x + F.linear(y.transpose(1, 2).reshape(B, T, -1), *out)
+            x = x + F.linear(F.gelu(F.linear(torch.layer_norm(x, width, *norm_2), *up), approximate="tanh"), *down)
+        return F.linear(torch.layer_norm(x[:, -1], width, *self.norm), self.wte)
+
+
 def generate(gpt, tokens: Tensor, max_new_tokens: int, choose: Chooser) -> Tensor:
     """Continue texts: tokens ``[B, T]``, T at least 1 -> ``[B, T + max_new_tokens]``, without dropout.
 
-    Keys and values of what was seen are kept, so a new token costs one token's computation. Places are learned up to
-    ``gpt.context``; where they are used up, it goes on from the last half of that context alone, which takes the first
-    places then. A prompt longer than the context counts with its end.
+    Places are learned up to ``gpt.context``; where they are used up, it goes on from the last half of that context
+    alone, which takes the first places then. A prompt longer than the context counts with its end.
 
     Raises:
         UsageError: for an empty prompt.
     """
     batch, length = tokens.shape
     require(length >= 1, "the prompt is empty: at least one token is needed")
-    training = gpt.training
-    gpt.eval()
     with torch.inference_mode():
         texts = tokens.new_empty(batch, length + max_new_tokens)
         texts[:, :length] = tokens
-        cache, start, new = gpt.new_cache(batch), 0, tokens[:, -gpt.context :]
+        decode, start, new = Decoder(gpt, batch), 0, tokens[:, -gpt.context :]
         for place in range(length, length + max_new_tokens):
             if start + new.shape[1] > gpt.context:
                 start, new = 0, texts[:, place - max(1, gpt.context // 2) : place]
-            logits = gpt(new, cache, start)[:, -1]
+            logits = decode(new, start)
             start += new.shape[1]
             new = choose(logits)
             texts[:, place : place + 1] = new
-    gpt.train(training)
     return texts.clone()  # outside inference mode: it can be trained on
