@@ -46,11 +46,8 @@ class LanguageModelTrainer(Trainer):
         super().__init__(model, config, about)
         self.tokenizer, self.prompt = tokenizer, prompt
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def criterion(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss a token, and how often the most probable token is the next one."""
-        tokens, targets = (part.to(self.device, non_blocking=True) for part in batch)
-        with self.autocast:
-            logits = self.forward(tokens)
         correct = (logits.detach().argmax(-1) == targets).sum()
         return language_model_loss(logits, targets), {"accuracy": correct / targets.numel()}
 
