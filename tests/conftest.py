@@ -8,6 +8,9 @@ import pytest
 
 from lab1.config import REPOSITORY
 
+# Before torch is imported: tests run side by side, and threads that wait for each other would slow them down many times.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def run_script():
@@ -20,7 +23,7 @@ def run_script():
             text=True,
             timeout=120,
             cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | (env or {}),
+            env=os.environ | (env or {}),
         )
 
     return run
