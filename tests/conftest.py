@@ -8,7 +8,7 @@ import pytest
 
 from lab1.config import REPOSITORY
 
-# Before torch is imported: tests run side by side, and threads that wait for each other would slow them down many times.
+# Before torch is imported: tests run side by side, and threads that wait for each other slow them down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
