@@ -105,6 +105,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "Acrobot-v1": {"steps": 150_000},
         "LunarLander-v3": {"steps": 1_000_000, "rollout": 256, "gamma": 0.995},
+        "NavigationGoal-v0": {"learning_rate": 3e-3, "gae_lambda": 0.9, "entropy": 0.01},
         "Pendulum-v1": {"steps": 200_000, "num_envs": 4, "rollout": 512, "gamma": 0.9},
         "CarRacing-v3": {
             "steps": 1_000_000,
