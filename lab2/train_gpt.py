@@ -20,8 +20,8 @@ from lab1.config import RunConfig, find_precision, flag, launch, prepare, requir
 # laptop: chosen on validation. nano: the size that nanoGPT documents for a laptop's processor.
 PRESETS = {
     "laptop": {
-        **{"layers": 6, "heads": 6, "width": 192, "context": 128, "dropout": 0.15},
-        **{"steps": 3000, "batch_size": 32, "learning_rate": 2e-3},
+        **{"layers": 6, "heads": 6, "width": 192, "context": 128, "dropout": 0.1},
+        **{"steps": 3500, "batch_size": 32, "learning_rate": 3e-3},
     },
     "nano": {
         **{"layers": 4, "heads": 4, "width": 128, "context": 64, "dropout": 0.0},
@@ -53,15 +53,15 @@ class Config(RunConfig):
     context: Whole = None
     """Most tokens that it sees at once (default: 128; nano 64)."""
     dropout: Real = None
-    """Of embeddings, attention weights, and what each block adds (default: 0.15; nano 0)."""
+    """Of embeddings, attention weights, and what each block adds (default: 0.1; nano 0)."""
     steps: Whole = None
-    """Steps of the optimiser (default: 3000; nano 2000)."""
+    """Steps of the optimiser (default: 3500; nano 2000)."""
     eval_interval: int = 250
     """Steps between two validations, called an epoch in what is written; there the best weights are chosen."""
     batch_size: Whole = None
     """Windows of the text in one step, over all processes (default: 32; nano 12)."""
     learning_rate: Real = None
-    """Peak learning rate: reached after a twentieth of the steps, zero at the last (default: 0.002; nano 0.001)."""
+    """Peak learning rate: reached after a twentieth of the steps, zero at the last (default: 0.003; nano 0.001)."""
     weight_decay: float = 0.1
     """Decoupled weight decay of matrices, per unit of learning rate."""
     patience: int = 0
@@ -113,7 +113,10 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     config.precision = find_precision(config.precision, device)
     download = not config.dry_run
     corpus = text.load_corpus(config.text, config.data_folder(), download)
-    config.text = corpus.name if config.text == "auto" else config.text  # what was used, not what was asked for
+    if config.text == "auto":
+        config.text = corpus.name  # what was used, not what was asked for
+    elif Path(config.text).is_file():
+        config.text = str(Path(config.text).resolve())  # --resume may come from another folder
     parts = corpus.parts()
     # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
     learned = corpus.text if config.tokenizer == "characters" else parts["train"]
