@@ -40,7 +40,7 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, probability)
     dropped = min(255, round(256 * probability))
-    numbers = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+    numbers = torch.randint(-(2**63), 2**63 - 1, ((x.numel() + 7) // 8,))
     kept = numbers.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
     return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
 
