@@ -16,10 +16,13 @@ from lab1 import checkpoint
 from lab1.config import REPOSITORY, UsageError, require
 from lab2 import sampling
 
+# GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with, which
+# takes a processor three times as long.
+GELU = {"gelu": "none", "gelu_new": "tanh"}
+
 # What this GPT does not have; a GPT-2 that differs in one of these is refused.
 FIXED = {
     "model_type": "gpt2",
-    "activation_function": "gelu_new",
     "layer_norm_epsilon": 1e-5,
     "n_inner": None,
     "scale_attn_weights": True,
@@ -74,26 +77,27 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide between them, with the tanh form of GELU (Hendrycks & Gimpel 2016)."""
+    """Two layers, four times as wide between them, with GELU."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, activation: str):
         super().__init__()
+        self.approximate = GELU[activation]
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, C]`` -> ``[B, T, C]``."""
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
 
 
 class Block(nn.Module):
     """Attention, then MLP; each behind a layer norm and with the identity around it ("pre-norm")."""
 
-    def __init__(self, width: int, heads: int, drop: float):
+    def __init__(self, width: int, heads: int, drop: float, activation: str):
         super().__init__()
         self.drop = drop
         self.ln_1, self.attn = nn.LayerNorm(width), Attention(width, heads, drop)
-        self.ln_2, self.mlp = nn.LayerNorm(width), MLP(width)
+        self.ln_2, self.mlp = nn.LayerNorm(width), MLP(width, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, C]`` -> ``[B, T, C]``."""
@@ -112,13 +116,23 @@ class GPT(nn.Module):
     | 50257, 1024, 12, 12, 768 (GPT-2 small) | 124,439,808 |
     """
 
-    def __init__(self, vocabulary: int, context: int, layers: int, heads: int, width: int, dropout: float = 0.0):
+    def __init__(
+        self,
+        vocabulary: int,
+        context: int,
+        layers: int,
+        heads: int,
+        width: int,
+        dropout: float = 0.0,
+        activation: str = "gelu",
+    ):
         """Args:
         vocabulary: number of tokens V. context: most tokens that it sees at once.
-        dropout: of embeddings, attention weights, and what each block adds.
+        dropout: of embeddings, attention weights, and what each block adds. activation: see ``GELU``.
 
         Raises:
-            UsageError: for a size below 1, a width that the heads do not divide, a dropout outside [0, 1).
+            UsageError: for a size below 1, a width that the heads do not divide, a dropout outside [0, 1), an
+                activation not in ``GELU``.
         """
         super().__init__()
         sizes = {"vocabulary": vocabulary, "context": context, "layers": layers, "heads": heads, "width": width}
@@ -126,9 +140,11 @@ class GPT(nn.Module):
             require(size >= 1, f"{name} {size}: at least 1 is needed")
         require(width % heads == 0, f"width {width}: a multiple of the {heads} heads is needed")
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
-        self.arguments, self.context, self.drop = sizes | {"dropout": dropout}, context, dropout
+        require(activation in GELU, f"activation {activation}: one of {', '.join(GELU)} is needed")
+        self.arguments = sizes | {"dropout": dropout, "activation": activation}
+        self.context, self.drop = context, dropout
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.h = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.h = nn.ModuleList(Block(width, heads, dropout, activation) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -180,8 +196,14 @@ class GPT(nn.Module):
         for key, value in FIXED.items():
             found = getattr(config, key, None)
             require(found == value, f"{name} is no plain GPT-2: its {key} is {found!r}, not {value!r}")
+        activation = config.activation_function
+        known = " or ".join(map(repr, GELU))
+        require(
+            activation in GELU, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}"
+        )
         theirs = hub.pretrained(GPT2LMHeadModel, str(name), data_folder, download).state_dict()
-        gpt = cls(config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
+        sizes = (config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
+        gpt = cls(*sizes, activation=activation)
         gpt.load_state_dict({name: transposed(name, theirs[f"transformer.{name}"]) for name in gpt.state_dict()})
         return gpt.eval()
 
@@ -194,6 +216,7 @@ class GPT(nn.Module):
             **{"vocab_size": size["vocabulary"], "n_positions": size["context"], "n_embd": size["width"]},
             **{"n_layer": size["layers"], "n_head": size["heads"], "bos_token_id": None, "eos_token_id": None},
             **{"resid_pdrop": drop, "embd_pdrop": drop, "attn_pdrop": drop},
+            activation_function=size["activation"],
         )
         theirs = GPT2LMHeadModel(config)
         weights = {f"transformer.{name}": transposed(name, weight) for name, weight in self.state_dict().items()}

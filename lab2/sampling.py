@@ -69,6 +69,7 @@ class Decoder:
         """Make room for ``batch`` texts of up to ``gpt.context`` tokens."""
         self.wte, self.wpe, self.norm = gpt.wte.weight, gpt.wpe.weight, (gpt.ln_f.weight, gpt.ln_f.bias)
         self.heads, width = gpt.h[0].attn.heads, self.wte.shape[1]
+        self.approximate = gpt.h[0].mlp.approximate
         self.blocks = []
         for block in gpt.h:
             cache = self.wte.new_empty(2, batch, self.heads, gpt.context, width // self.heads)  # keys, values
@@ -88,7 +89,8 @@ class Decoder:
             keys, values = cache.narrow(3, 0, start + T).unbind()
             y = F.scaled_dot_product_attention(qkv[0], keys, values, is_causal=T > 1)
             x = x + F.linear(y.transpose(1, 2).reshape(B, T, -1), *out)
-            x = x + F.linear(F.gelu(F.linear(torch.layer_norm(x, width, *norm_2), *up), approximate="tanh"), *down)
+            inner = F.gelu(F.linear(torch.layer_norm(x, width, *norm_2), *up), approximate=self.approximate)
+            x = x + F.linear(inner, *down)
         return F.linear(torch.layer_norm(x[:, -1], width, *self.norm), self.wte)
 
 

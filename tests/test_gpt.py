@@ -28,11 +28,11 @@ def gpt() -> GPT:
     return model.eval()
 
 
-@pytest.fixture
-def gpt2() -> GPT2LMHeadModel:
+@pytest.fixture(params=models.GELU)
+def gpt2(request) -> GPT2LMHeadModel:
     torch.manual_seed(1)
-    config = GPT2Config(vocab_size=50, n_positions=32, n_embd=32, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0)
-    model = GPT2LMHeadModel(config)
+    size = {"vocab_size": 50, "n_positions": 32, "n_embd": 32, "n_layer": 3, "n_head": 4}
+    model = GPT2LMHeadModel(GPT2Config(**size, activation_function=request.param, bos_token_id=0, eos_token_id=0))
     for parameter in model.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
@@ -66,6 +66,10 @@ def test_we_load_the_weights_of_gpt2(gpt2, tmp_path):
     ours = GPT.from_pretrained(tmp_path / "theirs")
     assert not ours.training
     assert_same(ours, gpt2)
+    other = next(name for name in models.GELU if name != gpt2.config.activation_function)
+    batch, otherwise = tokens(4, 32), GPT(**SIZE, activation=other).eval()
+    otherwise.load_state_dict(ours.state_dict())
+    assert (ours(batch) - otherwise(batch)).abs().max() > 1e-3  # which of the two it is can be told
     ours.save_pretrained(tmp_path / "ours")
     back = GPT2LMHeadModel.from_pretrained(tmp_path / "ours").state_dict()
     for name, weight in gpt2.state_dict().items():
@@ -113,7 +117,9 @@ def test_initial_weights():
 
 
 @pytest.mark.parametrize(
-    "change", [{"vocabulary": 0}, {"width": 30}, {"dropout": 1.0}, {"layers": 0}], ids=lambda change: str(change)
+    "change",
+    [{"vocabulary": 0}, {"width": 30}, {"dropout": 1.0}, {"layers": 0}, {"activation": "relu"}],
+    ids=lambda change: str(change),
 )
 def test_sizes_that_cannot_be(change):
     with pytest.raises(UsageError, match="needed"):
