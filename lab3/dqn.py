@@ -40,18 +40,19 @@ class DQNTrainer(RLTrainer):
                 actions = self.explore(observations)
                 rewards, terminated, truncated = self.step_envs(actions)
                 self.buffer.add(observations, actions, rewards, self.observations, terminated, truncated, valid)
-                if self.env_steps >= config.learning_starts and self.due(config.train_every, before):
-                    for _ in range(config.gradient_steps):
+                if self.env_steps >= config.learning_starts:
+                    for _ in range(self.passed(config.train_every, before) * config.gradient_steps):
                         metrics = self.train_step(self.buffer.sample(config.batch_size))
                         self.averages.add(metrics, 1)
-                if self.due(config.target_every, before):
+                if self.passed(config.target_every, before):
                     self.update_target()
                 self.look(bar)
         return self.history
 
-    def due(self, every: int, before: int) -> bool:
-        """Whether the environments' steps passed a multiple of ``every`` since there were ``before`` of them."""
-        return self.env_steps // every > before // every
+    def passed(self, every: int, before: int) -> int:
+        """How many multiples of ``every`` the environments' steps passed since there were ``before`` of them: more than
+        one where many copies are played side by side."""
+        return self.env_steps // every - before // every
 
     def epsilon(self) -> float:
         """The share of random actions: from 1 down to ``final_epsilon``, linearly over the first part of the run."""

@@ -254,6 +254,14 @@ def test_dqn_counts_updates_and_targets_on_the_environments_steps(tmp_path, monk
     assert trainer.buffer.size == 400  # not one reset among them
 
 
+def test_dqn_learns_as_often_from_many_copies_at_once(tmp_path):
+    # No episode of Acrobot-v1 ends within its first 50 steps here, so that every row is a step.
+    trainer = dqn(tmp_path, env="Acrobot-v1", num_envs=8, train_every=2, gradient_steps=1, steps=400, learning_starts=96)
+    trainer.train()
+    assert trainer.env_steps == 400
+    assert trainer.step == len(range(90, 401, 2))  # the step that reaches 96 passes 90, 92, 94 and 96
+
+
 def test_epsilon_and_the_learning_rate_follow_the_environments_steps(tmp_path):
     trainer = dqn(tmp_path, steps=1000, exploration=0.5, final_epsilon=0.1, learning_rate=0.01, anneal="linear")
     expected = {0: (1.0, 0.01), 250: (0.55, 0.0075), 500: (0.1, 0.005), 900: (0.1, 0.001), 1000: (0.1, 0.0)}
