@@ -16,8 +16,8 @@ from lab1 import checkpoint
 from lab1.config import REPOSITORY, UsageError, require
 from lab2 import sampling
 
-# GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with, which
-# takes a processor three times as long.
+# GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with and
+# that takes a processor three times as long.
 GELU = {"gelu": "none", "gelu_new": "tanh"}
 
 # What this GPT does not have; a GPT-2 that differs in one of these is refused.
@@ -198,9 +198,7 @@ class GPT(nn.Module):
             require(found == value, f"{name} is no plain GPT-2: its {key} is {found!r}, not {value!r}")
         activation = config.activation_function
         known = " or ".join(map(repr, GELU))
-        require(
-            activation in GELU, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}"
-        )
+        require(activation in GELU, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}")
         theirs = hub.pretrained(GPT2LMHeadModel, str(name), data_folder, download).state_dict()
         sizes = (config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
         gpt = cls(*sizes, activation=activation)

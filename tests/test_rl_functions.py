@@ -256,7 +256,8 @@ def test_dqn_counts_updates_and_targets_on_the_environments_steps(tmp_path, monk
 
 def test_dqn_learns_as_often_from_many_copies_at_once(tmp_path):
     # No episode of Acrobot-v1 ends within its first 50 steps here, so that every row is a step.
-    trainer = dqn(tmp_path, env="Acrobot-v1", num_envs=8, train_every=2, gradient_steps=1, steps=400, learning_starts=96)
+    flags = {"num_envs": 8, "train_every": 2, "gradient_steps": 1, "steps": 400, "learning_starts": 96}
+    trainer = dqn(tmp_path, env="Acrobot-v1", **flags)
     trainer.train()
     assert trainer.env_steps == 400
     assert trainer.step == len(range(90, 401, 2))  # the step that reaches 96 passes 90, 92, 94 and 96
