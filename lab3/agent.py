@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from lab1 import checkpoint
-from lab1.config import UsageError, find_run
+from lab1.config import UsageError, find_run, require
 from lab3 import models
 
 
@@ -26,28 +26,56 @@ def play_episodes(act: Callable[[np.ndarray], np.ndarray], envs: VectorEnv) -> t
 
 
 class Agent:
-    """A network that plays: ``act(observations [B, ...]) -> actions``, its greedy ones."""
+    """A network that plays: ``act(observations [B, ...]) -> actions``, its greedy ones, or drawn from its policy.
 
-    def __init__(self, model: nn.Module, env_id: str, device: torch.device | str = "cpu"):
+    Where an observation does not tell everything, a policy without memory can do better by chance: greedy, it repeats
+    itself for ever in a state that looks as before (Singh, Jaakkola & Jordan 1994).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        env_id: str,
+        device: torch.device | str = "cpu",
+        actions: str = "greedy",
+        seed: int = 0,
+    ):
+        """Args:
+        model: of this lab. env_id: what it plays.
+        actions: ``greedy`` or ``sampled``. seed: of the draws, which no other random numbers depend on.
+
+        Raises:
+            UsageError: for ``sampled`` where the network has action values and no policy.
+        """
+        sampled = actions == "sampled"
+        require(not sampled or hasattr(model, "sample"), "--actions sampled: action values are no policy to draw from")
         self.model, self.env_id, self.device = model, env_id, device
+        self.generator = torch.Generator().manual_seed(seed) if sampled else None
 
     @torch.no_grad()
     def act(self, observations: np.ndarray) -> np.ndarray:
-        return self.model.greedy(torch.from_numpy(observations).to(self.device)).cpu().numpy()
+        inputs = torch.from_numpy(observations).to(self.device)
+        if self.generator is None:
+            return self.model.greedy(inputs).cpu().numpy()
+        noise = self.model.noise(len(inputs), generator=self.generator).to(self.device)
+        return self.model.clip(self.model.sample(self.model.policy(inputs), noise)).cpu().numpy()
 
 
-def load_agent(run: str | Path, device: torch.device | str = "cpu") -> Agent:
-    """The best agent of a run, given by its folder or by its name under ``lab3/model``.
+def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str | None = None, seed: int = 0) -> Agent:
+    """The best agent of a run, given by its folder or by its name under ``lab3/model``; it acts as in its evaluations,
+    unless ``actions`` says otherwise.
 
     Raises:
-        UsageError: where there is none, or its file cannot be read.
+        UsageError: where there is none, its file cannot be read, or it cannot act like that.
     """
     path = find_run(str(run), Path(__file__).parent / "model", published=True) / "best.pt"
     try:
         content = checkpoint.load(path, device)
         model = models.build(content["model"])
         model.load_state_dict(content["weights"])
-        return Agent(model.to(device).eval(), str(content["about"]["env"]), device)
+        about = content["about"]
+        actions = actions or about.get("actions", "greedy")
+        return Agent(model.to(device).eval(), str(about["env"]), device, actions, seed)
     except FileNotFoundError:
         raise UsageError(f"{path.parent} has no best.pt: its first evaluation was not reached") from None
     except checkpoint.BrokenCheckpoint as error:

@@ -26,8 +26,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "gamma": 0.99,
             "hidden": (128, 128),
             "entropy": 0.0,
+            "actions": "greedy",
         },
         "CartPole-v1": {"vectorization": "native"},
+        "NavigationGoal-v0": {"actions": "sampled"},
     },
     "dqn": {
         "any": {
@@ -46,6 +48,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "target_every": 500,
             "exploration": 0.15,
             "final_epsilon": 0.04,
+            "actions": "greedy",
         },
         "CartPole-v1": {
             "steps": 100_000,
@@ -93,6 +96,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "anneal_clip": "none",
             "entropy": 0.0,
             "hidden": (64, 64),
+            "actions": "greedy",
         },
         "CartPole-v1": {
             "steps": 50_000,
@@ -105,7 +109,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "Acrobot-v1": {"steps": 150_000},
         "LunarLander-v3": {"steps": 1_000_000, "rollout": 256, "gamma": 0.999, "gae_lambda": 0.98, "entropy": 0.01},
-        "NavigationGoal-v0": {"learning_rate": 3e-3, "gae_lambda": 0.9, "entropy": 0.01},
+        "NavigationGoal-v0": {"learning_rate": 3e-3, "gae_lambda": 0.9, "entropy": 0.01, "actions": "sampled"},
         "Pendulum-v1": {"steps": 200_000, "num_envs": 4, "rollout": 512, "gamma": 0.9},
         "CarRacing-v3": {
             "steps": 1_000_000,
@@ -149,11 +153,14 @@ class RLConfig(RunConfig):
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
     evaluations: int = 20
-    """How often, evenly spread over the run, the greedy policy is evaluated; the best of these is tested."""
+    """How often, evenly spread over the run, the policy is evaluated; the best of these is tested."""
     evaluation_episodes: int = 20
     """Episodes of each evaluation, always from the same starts, which no other part of the run sees."""
     test_episodes: int = 100
     """Episodes of the test at the end, from starts of their own."""
+    actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
+    """How it acts in evaluations and the test: by the most probable action (the one of highest value), or by one drawn
+    from the policy (default: see SETTINGS in lab3/config.py)."""
     threads: int = 1
     """Threads that torch computes with; networks this small run slower on two."""
 

@@ -102,10 +102,12 @@ class Policy(nn.Module):
 
     forward = policy
 
-    def noise(self, *shape: int) -> Tensor:
+    def noise(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
         """Random numbers ``[*shape, K]`` for ``sample``: of a standard Gumbel or of a standard normal distribution."""
-        size = (*shape, self.arguments["actions"])
-        return torch.randn(size) if self.continuous else -torch.empty(size).exponential_().log()
+        numbers = torch.empty(*shape, self.arguments["actions"])
+        if self.continuous:
+            return numbers.normal_(generator=generator)
+        return -numbers.exponential_(generator=generator).log()
 
     def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
         """Actions drawn from the policy: ``[B]``, or ``[B, K]``, before they are clipped to the bounds.

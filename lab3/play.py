@@ -5,8 +5,8 @@
     python lab3/play.py --run RUN --render human                           in a window, where there is a screen
     python lab3/play.py --random --env LunarLander-v3 --episodes 100       what acting at random is worth
 
-A trained agent plays greedily, with the weights that its run's evaluations chose. The episodes start from seeds that no
-training, evaluation or test used. A film holds the first five episodes.
+A trained agent acts as in its run's evaluations, greedily as a rule, with the weights that these chose. The episodes
+start from seeds that no training, evaluation or test used. A film holds the first five episodes.
 """
 
 import dataclasses
@@ -38,6 +38,8 @@ class Config(RunConfig):
     """The random agent's environment (default: CartPole-v1); a run has its own."""
     episodes: int = 20
     """Episodes to play."""
+    actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
+    """How a run's agent acts: by the most probable action, or by one drawn from its policy (default: as in its run)."""
     output: Annotated[Path | None, flag("FILE")] = None
     """Film the first five episodes: FILE.gif, small and at most 25 frames a second, or FILE.mp4."""
     render: Annotated[Literal["human"] | None, flag("human")] = None
@@ -53,6 +55,7 @@ class Config(RunConfig):
         require(self.resume is None, "--resume: there is nothing to resume here; run it again")
         require((self.run is None) == self.random, "either --run RUN is needed or --random, with --env ID")
         require(self.env is None or self.random, f"--env {self.env}: a run plays in its own; this goes with --random")
+        require(self.actions is None or not self.random, "--actions: the random agent has no policy to draw from")
         require(self.episodes >= 1, f"--episodes {self.episodes}: at least 1 is needed")
         if self.output is not None:
             require(self.render is None, "--output and --render human: one of them at a time")
@@ -110,11 +113,14 @@ def main(config: Config) -> list[dict[str, Any]]:
     from lab3.trainer import load_agent
 
     device = prepare(config)
-    agent = None if config.random else load_agent(find_run(config.run, config.runs_folder(), published=True), device)
+    seeds = np.random.SeedSequence([config.seed, environments.PURPOSES.index("play")]).generate_state(3).tolist()
+    agent = None
+    if not config.random:
+        run = find_run(config.run, config.runs_folder(), published=True)
+        agent = load_agent(run, device, config.actions, seeds[2])
     env_id = (config.env or "CartPole-v1") if agent is None else agent.env_id
     env = environments.make_single(env_id, "rgb_array" if config.output is not None else config.render)
-    seeds = np.random.SeedSequence([config.seed, environments.PURPOSES.index("play")]).generate_state(2)
-    env.action_space.seed(int(seeds[1]))
+    env.action_space.seed(seeds[1])
 
     def act(observation):
         return env.action_space.sample() if agent is None else agent.act(np.asarray(observation)[None])[0]
@@ -123,7 +129,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     limit = 50 if config.dry_run else None
     try:
         with film.open_film(config.output, env.metadata.get("render_fps", 25)) as strip:
-            played = play(env, act, int(seeds[0]), config.episodes, strip, limit)
+            played = play(env, act, seeds[0], config.episodes, strip, limit)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"{env_id} cannot draw itself: {str(error).splitlines()[0]}") from None
     finally:

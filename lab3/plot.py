@@ -4,7 +4,7 @@ python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
 python lab3/plot.py --runs lab3/model     figures of your own runs
 
 One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
-algorithm: returns of greedy evaluation over training, a thin line a seed; the thick line is their interquartile mean,
+algorithm: returns of evaluation over training, a thin line a seed; the thick line is their interquartile mean,
 the band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a dot a seed, with the same mean and
 interval.
 """
@@ -94,7 +94,7 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
         panel.set(xlabel="steps of the environment, in thousands")
         panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda steps, _: f"{steps / 1000:,.0f}"))
         panel.legend(frameon=False, loc="lower right", fontsize=9)
-    curves[0].set_ylabel("return of an episode, greedy evaluation")
+    curves[0].set_ylabel("return of an episode, evaluation")
     tests.set_xticks(range(len(agents)), agents, rotation=45 if len(agents) > 1 else 0)
     for label in tests.get_xticklabels():
         label.set_horizontalalignment("right" if len(agents) > 1 else "center")

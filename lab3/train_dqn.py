@@ -59,6 +59,7 @@ class Config(RLConfig):
         self.check_counts(
             "steps", "batch_size", "buffer_size", "train_every", "gradient_steps", "target_every", "n_step"
         )
+        require(self.actions == "greedy", "--actions sampled: action values are no policy to draw from")
         starts = self.learning_starts
         require(starts >= self.n_step, f"--learning-starts {starts}: at least --n-step, {self.n_step}, is needed")
         require(0 < self.exploration <= 1, f"--exploration {self.exploration}: a share above 0, up to 1, is needed")

@@ -102,7 +102,8 @@ class RLTrainer(Trainer):
     plays_on = True  # an episode goes on over updates and checkpoints
 
     def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
-        super().__init__(model, config, {"dataset": config.env, "env": config.env, "algorithm": config.algorithm})
+        about = {"dataset": config.env, "env": config.env, "algorithm": config.algorithm, "actions": config.actions}
+        super().__init__(model, config, about)
         self.envs, self.max_gradient_norm = envs, config.max_gradient_norm
         self.env_steps = self.best_step = 0
         self.best_return = -math.inf
@@ -259,11 +260,12 @@ class RLTrainer(Trainer):
         return environments.make(self.config.env, count, self.config.seed, purpose, native)
 
     def evaluate(self, envs: VectorEnv) -> dict[str, float]:
-        """Greedy returns of one episode in each environment: mean, standard deviation, mean length. The environments
-        are closed; the mode (training or evaluation) is what it was before."""
-        training = self.model.training
+        """Returns of one episode in each environment: mean, standard deviation, mean length. The environments are
+        closed; the mode (training or evaluation) is what it was before."""
+        config, training = self.config, self.model.training
         self.model.eval()
-        returns, lengths = play_episodes(Agent(self.model, self.config.env, self.device).act, envs)
+        agent = Agent(self.model, config.env, self.device, config.actions, config.seed)
+        returns, lengths = play_episodes(agent.act, envs)
         self.model.train(training)
         envs.close()
         return {"return": float(returns.mean()), "return_sd": float(returns.std()), "length": float(lengths.mean())}
@@ -279,7 +281,8 @@ class RLTrainer(Trainer):
         self.log.scalars({"return/validation": found["return"], "length/validation": found["length"]}, self.env_steps)
         self.log.flush()
         self.say(
-            f"step {self.env_steps:8d}  greedy return {found['return']:8.2f} ± {found['return_sd']:.2f}{'  *' * better}"
+            f"step {self.env_steps:8d}  {self.config.actions} return {found['return']:8.2f} ± {found['return_sd']:.2f}"
+            f"{'  *' * better}"
         )
 
     def test(self) -> dict[str, float]:

@@ -5,8 +5,10 @@ import math
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from lab1 import checkpoint
 from lab1.config import UsageError, parse
 from lab3 import environments, film, play, train_dqn, train_ppo
 
@@ -140,6 +142,18 @@ def test_a_run_plays_greedily_and_the_same_every_time(runs, tmp_path, capsys):
     assert all(episode["outcome"] in ("goal", "obstacle", "time-out") for episode in run("--run", "dqn", *flags))
 
 
+def test_a_run_plays_by_drawn_actions_where_its_evaluations_did_or_where_asked_to(runs, tmp_path):
+    flags = ("--device", "cpu", "--model-dir", runs, "--episodes", 3)
+    greedy, sampled = (run("--run", "ppo", *flags, "--actions", actions) for actions in ("greedy", "sampled"))
+    assert run("--run", "ppo", *flags) == greedy != sampled == run("--run", "ppo", *flags, "--actions", "sampled")
+    best = torch.load(runs / "ppo" / "best.pt", weights_only=True)
+    checkpoint.save(best | {"about": best["about"] | {"actions": "sampled"}}, tmp_path / "best.pt")
+    (tmp_path / "config.json").write_text("{}")
+    assert run("--run", tmp_path, *flags) == sampled
+    with pytest.raises(UsageError, match="--actions sampled: action values are no policy"):
+        run("--run", "dqn", *flags, "--actions", "sampled")
+
+
 def test_the_random_agent_is_seeded_and_takes_every_action(monkeypatch):
     flags = ("--random", "--env", "NavigationGoal-v0", "--episodes", 2)
     assert run(*flags) == run(*flags)
@@ -179,6 +193,7 @@ def test_in_a_window(monkeypatch):
         (["--random", "--output", "nowhere/a.gif"], "--output nowhere/a.gif: there is no folder nowhere"),
         (["--random", "--output", "there.gif"], "--output there.gif: it is there already"),
         (["--random", "--output", "a.gif", "--render", "human"], "--output and --render human: one of them"),
+        (["--random", "--actions", "greedy"], "--actions: the random agent has no policy"),
         (["--random", "--render", "ansi"], "invalid choice 'ansi'"),
     ],
 )

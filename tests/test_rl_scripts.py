@@ -13,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab1.config import Interrupted, RunFailed, UsageError, parse
 from lab3 import environments, train_dqn, train_ppo, train_reinforce
+from lab3.agent import Agent
+from lab3.models import ActorCritic, QNetwork
 from lab3.trainer import RLTrainer, load_agent
 
 SCRIPTS = {"ppo": train_ppo, "dqn": train_dqn, "reinforce": train_reinforce}
@@ -268,6 +270,30 @@ def test_evaluation_is_greedy_in_environments_of_its_own_and_always_the_same(tmp
     assert (trainer.env_steps, trainer.curve) == (0, [])
 
 
+def test_sampled_actions_are_drawn_from_the_policy_and_disturb_no_other_random_numbers(tmp_path):
+    torch.manual_seed(0)
+    model = ActorCritic([4], 3)
+    model.actor[-1].bias.data = torch.tensor([0.5, 0.0, -1.0])  # the last layer's weights are nearly 0
+    observations, before = np.zeros((20_000, 4), np.float32), torch.get_rng_state()
+    drawn = Agent(model, "Any-v0", actions="sampled", seed=1).act(observations)
+    assert torch.equal(torch.get_rng_state(), before)
+    expected = model.policy(torch.zeros(1, 4)).softmax(1)[0].detach().numpy()
+    assert np.bincount(drawn, minlength=3) / 20_000 == pytest.approx(expected, abs=0.015)  # four standard errors
+    assert np.array_equal(Agent(model, "Any-v0", actions="sampled", seed=1).act(observations), drawn)
+    assert not np.array_equal(Agent(model, "Any-v0", actions="sampled", seed=2).act(observations), drawn)
+    assert set(Agent(model, "Any-v0").act(observations)) == {0}
+    with pytest.raises(UsageError, match="--actions sampled"):
+        Agent(QNetwork([4], 3), "Any-v0", actions="sampled")
+
+    assert train_ppo.Config(env="NavigationGoal-v0").actions == "sampled"
+    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path, actions="sampled"))
+    assert trainer.about["actions"] == "sampled"
+    one, two = (trainer.evaluate(trainer.make_envs("validation", 20)) for _ in range(2))
+    assert one == two
+    trainer.config.actions = "greedy"
+    assert trainer.evaluate(trainer.make_envs("validation", 20)) != one
+
+
 def test_solved_is_when_twenty_training_episodes_reach_the_threshold(tmp_path):
     trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
     for value in [0.0] + [500.0] * 19:  # a mean of 475 over the last 20
@@ -333,6 +359,7 @@ def test_box2d_that_is_not_installed_is_said_in_one_line(tmp_path, monkeypatch):
         ("dqn", {"learning_starts": 2, "n_step": 3}, "--learning-starts 2"),
         ("reinforce", {"episodes": 0}, "--episodes 0"),
         ("reinforce", {"hidden": (0,)}, "--hidden 0"),
+        ("dqn", {"actions": "sampled"}, "--actions sampled"),
     ],
 )
 def test_values_out_of_range(script, flags, word, tmp_path):
@@ -342,7 +369,7 @@ def test_values_out_of_range(script, flags, word, tmp_path):
 
 def test_the_table_fills_in_what_no_flag_gives():
     config = train_ppo.Config(env="LunarLander-v3", rollout=64)
-    assert (config.gamma, config.rollout, config.clip) == (0.995, 64, 0.2)
+    assert (config.gamma, config.rollout, config.clip) == (0.999, 64, 0.2)
     assert train_ppo.Config(env="Some-v0").gamma == 0.99
 
 
