@@ -1,19 +1,27 @@
-"""PPO and DQN on CartPole-v1 against Stable-Baselines3, in one process and in turn; and what a user waits for.
+"""PPO and DQN on CartPole-v1 against Stable-Baselines3 and CleanRL, in one process and in turn; and what a user waits
+for.
 
     python tests/benchmarks/bench_rl.py                  3 rounds of each
     python tests/benchmarks/bench_rl.py --rounds 5 --only ppo
     python tests/benchmarks/bench_rl.py --only user      seconds until CartPole-v1 and LunarLander-v3 are solved by PPO
+    python tests/benchmarks/bench_rl.py --only cleanrl --cleanrl PATH/cleanrl/ppo.py
 
-Stable-Baselines3 gets our hyperparameters, from lab3/config.py; in "zoo" both get those of RL Baselines3 Zoo. So the
-networks, environment steps, minibatches and epochs are the same, and the updates to each step. Ours is all that a user
-gets: TensorBoard, checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing. "single environments"
-plays the same single environments as Stable-Baselines3, in place of gymnasium's own vector version of CartPole. Round r
-has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's ratio. Returns are
-those of the last weights, greedy, over 20 episodes from starts that both share.
+Stable-Baselines3 gets our hyperparameters, from lab3/config.py; in "zoo" both get those of RL Baselines3 Zoo, in
+"cleanrl" those of CleanRL's ppo.py, which is run as it is from where you have it. So the networks, environment steps,
+minibatches and epochs are the same, and the updates to each step. Ours is all that a user gets: TensorBoard,
+checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing, CleanRL to TensorBoard. "single
+environments" plays the same single environments as the others, in place of gymnasium's own vector version of CartPole.
+Round r has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's ratio.
+Returns are those of the last weights, greedy, over 20 episodes from starts that all share.
 """
 
 import argparse
+import contextlib
+import io
+import os
+import runpy
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -30,6 +38,12 @@ ENV = "CartPole-v1"
 ZOO_PPO = {
     **{"steps": 100_000, "num_envs": 8, "rollout": 32, "batch_size": 256, "update_epochs": 20, "learning_rate": 1e-3},
     **{"anneal": "linear", "anneal_clip": "linear", "gamma": 0.98, "gae_lambda": 0.8, "clip": 0.2, "entropy": 0.0},
+}
+# The defaults of CleanRL's ppo.py; its value loss has a further factor of a half.
+CLEANRL_PPO = {
+    **{"steps": 100_000, "num_envs": 4, "rollout": 128, "batch_size": 128, "update_epochs": 4, "learning_rate": 2.5e-4},
+    **{"anneal": "linear", "anneal_clip": "none", "gamma": 0.99, "gae_lambda": 0.95, "clip": 0.2, "entropy": 0.01},
+    "value_weight": 0.25,
 }
 
 
@@ -107,9 +121,39 @@ def peer_dqn(flags: dict[str, Any]):
     return train
 
 
-def workloads(only: str | None, **more: Any) -> dict[str, dict[str, Any]]:
+def cleanrl_ppo(script: Path, flags: dict[str, Any]):
+    """The same with CleanRL's ppo.py, without the clipping of its value loss, which ours does not have."""
+
+    def train(seed: int):
+        arguments = ["--total-timesteps", str(flags["steps"]), "--seed", str(seed), "--no-clip-vloss", "--no-cuda"]
+        sys.argv, back = [str(script), *arguments], Path.cwd()
+        os.chdir(tempfile.mkdtemp())  # it writes to runs/ where it is started
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                left = runpy.run_path(str(script), run_name="__main__")
+        finally:
+            os.chdir(back)
+        agent = left["agent"]
+
+        def act(seen):
+            with torch.no_grad():
+                return agent.actor(torch.from_numpy(seen)).argmax(1).numpy()
+
+        return left["global_step"], act
+
+    return train
+
+
+def workloads(only: str | None, cleanrl: Path | None, **more: Any) -> dict[str, dict[str, Any]]:
     """``{workload: {who: function that trains}}``, with ``more`` flags; the last one of each workload is the peer."""
     single = more | {"vectorization": "sync"}
+    if only == "cleanrl":
+        ways = {
+            "ours": ours(train_ppo, CLEANRL_PPO | more),
+            "ours, single environments": ours(train_ppo, CLEANRL_PPO | single),
+            "CleanRL": cleanrl_ppo(cleanrl, CLEANRL_PPO | more),
+        }
+        return {"CleanRL's PPO": ways}
     found = {
         "PPO": {
             "ours": ours(train_ppo, more),
@@ -169,19 +213,23 @@ def user(env: str, target: float, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["ppo", "zoo", "dqn", "user"])
+    parser.add_argument("--only", choices=["ppo", "zoo", "dqn", "cleanrl", "user"])
+    parser.add_argument("--cleanrl", type=Path, help="where CleanRL's ppo.py is, for --only cleanrl")
     arguments = parser.parse_args()
+    cleanrl = arguments.cleanrl and arguments.cleanrl.resolve()
+    if arguments.only == "cleanrl" and not (cleanrl and cleanrl.is_file()):
+        raise SystemExit("--only cleanrl needs --cleanrl PATH, the ppo.py of https://github.com/vwxyzjn/cleanrl")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     if arguments.only != "user":
         try:
-            warm_up = workloads(arguments.only, steps=3000)  # what is imported at first use is imported here
+            warm_up = workloads(arguments.only, cleanrl, steps=3000)  # what is imported at first use is imported here
         except ImportError:
             raise SystemExit("Stable-Baselines3 is not installed: pip install stable-baselines3") from None
         for ways in warm_up.values():
             for train in ways.values():
                 train(0)
-        for name, ways in workloads(arguments.only).items():
+        for name, ways in workloads(arguments.only, cleanrl).items():
             compare(name, ways, arguments.rounds)
     if arguments.only in (None, "user"):
         user("CartPole-v1", 475, arguments.rounds)
