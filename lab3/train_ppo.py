@@ -39,8 +39,8 @@ class Config(RLConfig):
     """Lower the clipping range linearly to zero over the run, or keep it (default: see SETTINGS)."""
     entropy: Real = None
     """Weight of the entropy bonus (default: see SETTINGS)."""
-    value_weight: float = 0.5
-    """Weight of the value's squared error."""
+    value_weight: Real = None
+    """Weight of the value's squared error (default: see SETTINGS)."""
     target_kl: Real = None
     """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
     activation: Literal["tanh", "relu"] = "tanh"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import GrayscaleObservation, ResizeObservation
 
 from lab1.config import UsageError
 from lab3 import environments, train_ppo
@@ -207,6 +208,31 @@ def test_observations_are_vectors_of_floats_or_stacked_frames():
     later = car.step(3)[0]
     assert np.array_equal(later[:3], frames[1:])  # the oldest frame leaves
     assert car.action_space == gymnasium.spaces.Discrete(5)
+
+
+def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch):
+    held = environments.make_single("CarRacing-v3")
+    plain = gymnasium.make("CarRacing-v3", continuous=False)  # whose every frame is drawn
+    plain = GrayscaleObservation(ResizeObservation(plain, (64, 64)))
+    held.reset(seed=3), plain.reset(seed=3)
+    drawn = []
+    render = type(held.unwrapped)._render
+    monkeypatch.setattr(type(held.unwrapped), "_render", lambda car, mode: (drawn.append(car), render(car, mode))[1])
+    actions = [3, 3, 1, 2, 0, 4] * 3
+    for action in actions:
+        seen, reward, *_ = held.step(action)
+        steps = [plain.step(action) for _ in range(4)]
+        assert np.array_equal(seen[-1], steps[-1][0])
+        assert reward == pytest.approx(sum(step[1] for step in steps))
+    assert drawn.count(held.unwrapped) == len(actions)
+    for _ in range(250 - len(actions) - 1):
+        assert held.step(0)[2:4] == (False, False)
+    assert held.step(0)[3]  # 250 times 4 frames: the time limit of 1,000
+    assert held.metadata["render_fps"] == plain.metadata["render_fps"] / 4
+    short = environments.HeldAction(gymnasium.make("CarRacing-v3", 2, continuous=False), 4)
+    short.reset(seed=3)
+    observation, _, _, truncated, _ = short.step(3)  # ends in its second frame
+    assert truncated and np.array_equal(observation, short.unwrapped._render("state_pixels"))
 
 
 @pytest.mark.parametrize(
