@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lab1.config import require
 from lab1.trainer import Trainer
 from lab2.decoding import indented
 from lab2.models import GPT
@@ -58,6 +59,15 @@ class LanguageModelTrainer(Trainer):
     def total_steps(self) -> int:
         """As asked for: the last stretch may be shorter than the others."""
         return self.config.steps if not self.config.dry_run else super().total_steps()
+
+    def restore_more(self, content: dict[str, Any]) -> None:
+        """Refuse to go on from where no stretch ends: windows of the text would be left out."""
+        interval, total = self.config.eval_interval, self.total_steps()
+        require(
+            self.config.dry_run or self.step >= total or self.step == self.epoch * interval + self.batch,
+            f"{self.folder} cannot go on from its step {self.step} with --steps {total} and --eval-interval {interval}"
+            ": train a new run, or first finish it as it was begun",
+        )
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW with a shorter memory of squares, since a text's gradients change (Brown et al. 2020); weight decay on

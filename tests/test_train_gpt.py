@@ -197,6 +197,26 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     assert scalars["perplexity/validation"] == scalars["tokens per second"] == [1, 2, 3]
 
 
+def test_more_steps_are_refused_where_windows_would_be_left_out(rhymes, tmp_path):
+    # 20 steps in stretches of 7: the last one has 6, so it ends between two places where an epoch can begin.
+    trainer, (train, validation, test) = train_gpt.set_up(make(tmp_path, rhymes, steps=20, eval_interval=7))
+    trainer.train(train, validation)
+    trainer.test(test)
+    before = (trainer.folder / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match="cannot go on from its step 20 with --steps 30 and --eval-interval 7"):
+        train_gpt.main(make(tmp_path, rhymes, steps=30, eval_interval=7, resume=trainer.folder))
+    assert (trainer.folder / "last.pt").read_bytes() == before
+    again = train_gpt.main(make(tmp_path, rhymes, steps=20, eval_interval=7, resume=trainer.folder))
+    assert again["loss"] == json.loads((trainer.folder / "results.json").read_text())["test"]["loss"]
+    trainer, (train, validation, _) = train_gpt.set_up(make(tmp_path / "even", rhymes, steps=14, eval_interval=7))
+    trainer.train(train, validation)
+    more, (train, validation, _) = train_gpt.set_up(
+        make(tmp_path / "even", rhymes, steps=21, eval_interval=7, resume=trainer.folder)
+    )
+    assert len(more.train(train, validation)) == 3
+    assert more.step == 21
+
+
 def test_dry_run(run_script, tmp_path):
     # An empty data folder: in a dry run nothing is downloaded, so it takes the embedded text and says so.
     places = ("--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data")
