@@ -284,7 +284,7 @@ def test_presets_and_what_takes_precedence():
     assert (nano.layers, nano.heads, nano.width, nano.context, nano.batch_size, nano.steps) == (4, 4, 128, 64, 12, 10)
     assert nano.dropout == 0
     laptop = parse(train_gpt.Config, [], "")
-    assert (laptop.layers, laptop.heads, laptop.width, laptop.context, laptop.dropout) == (6, 6, 192, 128, 0.15)
+    assert (laptop.layers, laptop.heads, laptop.width, laptop.context, laptop.dropout) == (6, 6, 192, 128, 0.1)
 
 
 def test_two_processes_learn_what_one_does(rhymes, tmp_path):
