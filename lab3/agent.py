@@ -77,7 +77,8 @@ def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str
         actions = actions or about.get("actions", "greedy")
         return Agent(model.to(device).eval(), str(about["env"]), device, actions, seed)
     except FileNotFoundError:
-        raise UsageError(f"{path.parent} has no best.pt: its first evaluation was not reached") from None
+        why = "its first evaluation was not reached, or its weights are too large to be published: train it yourself"
+        raise UsageError(f"{path.parent} has no best.pt: {why}") from None
     except checkpoint.BrokenCheckpoint as error:
         raise UsageError(str(error)) from None
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
