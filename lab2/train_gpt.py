@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from lab1.config import RunConfig, find_precision, flag, launch, prepare, require
 
-# laptop: the best of four on validation, each of half an hour on one core or less; the other three had a weight decay
-# of 0.1. nano: the size that nanoGPT documents for a laptop's processor.
+# laptop: the best of four on validation, each within three quarters of an hour on one busy core; the other three had a
+# weight decay of 0.1. nano: the size that nanoGPT documents for a laptop's processor.
 PRESETS = {
     "laptop": {
         **{"layers": 6, "heads": 6, "width": 192, "context": 128, "dropout": 0.1, "weight_decay": 0.5},
