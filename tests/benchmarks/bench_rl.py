@@ -126,13 +126,15 @@ def cleanrl_ppo(script: Path, flags: dict[str, Any]):
 
     def train(seed: int):
         arguments = ["--total-timesteps", str(flags["steps"]), "--seed", str(seed), "--no-clip-vloss", "--no-cuda"]
-        sys.argv, back = [str(script), *arguments], Path.cwd()
+        back, own = Path.cwd(), sys.argv
+        sys.argv = [str(script), *arguments]
         os.chdir(tempfile.mkdtemp())  # it writes to runs/ where it is started
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 left = runpy.run_path(str(script), run_name="__main__")
         finally:
             os.chdir(back)
+            sys.argv = own
         agent = left["agent"]
 
         def act(seen):
@@ -146,25 +148,16 @@ def cleanrl_ppo(script: Path, flags: dict[str, Any]):
 
 def workloads(only: str | None, cleanrl: Path | None, **more: Any) -> dict[str, dict[str, Any]]:
     """``{workload: {who: function that trains}}``, with ``more`` flags; the last one of each workload is the peer."""
-    single = more | {"vectorization": "sync"}
+
+    def ppo(flags: dict[str, Any], who: str, peer) -> dict[str, Any]:
+        single = flags | {"vectorization": "sync"}
+        return {"ours": ours(train_ppo, flags), "ours, single environments": ours(train_ppo, single), who: peer}
+
     if only == "cleanrl":
-        ways = {
-            "ours": ours(train_ppo, CLEANRL_PPO | more),
-            "ours, single environments": ours(train_ppo, CLEANRL_PPO | single),
-            "CleanRL": cleanrl_ppo(cleanrl, CLEANRL_PPO | more),
-        }
-        return {"CleanRL's PPO": ways}
+        return {"CleanRL's PPO": ppo(CLEANRL_PPO | more, "CleanRL", cleanrl_ppo(cleanrl, CLEANRL_PPO | more))}
     found = {
-        "PPO": {
-            "ours": ours(train_ppo, more),
-            "ours, single environments": ours(train_ppo, single),
-            "Stable-Baselines3": peer_ppo(more),
-        },
-        "zoo (PPO)": {
-            "ours": ours(train_ppo, ZOO_PPO | more),
-            "ours, single environments": ours(train_ppo, ZOO_PPO | single),
-            "Stable-Baselines3": peer_ppo(ZOO_PPO | more),
-        },
+        "PPO": ppo(more, "Stable-Baselines3", peer_ppo(more)),
+        "zoo (PPO)": ppo(ZOO_PPO | more, "Stable-Baselines3", peer_ppo(ZOO_PPO | more)),
         "DQN": {"ours": ours(train_dqn, more), "Stable-Baselines3": peer_dqn(more)},
     }
     return {name: ways for name, ways in found.items() if only is None or name.lower().startswith(only)}
