@@ -73,23 +73,26 @@ def write_model(folder: Path, texts: Iterable[str] | None = None, kind: str = "b
     """A model with random weights and its tokenizer, as a folder that ``from_pretrained`` reads.
 
     Args:
-        texts: what the word-piece vocabulary is made from, by default the sentences above.
+        texts: whose words and letters make up the vocabulary, by default the sentences above.
         kind: ``bert``, ``distilbert`` or ``gpt2``.
     """
     import torch
     import transformers
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     from lab2.hub import quiet
 
     quiet()
     texts = [text for text, _ in sentences()] if texts is None else texts
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    words.normalizer, words.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    words.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    )
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    found = {word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    letters = sorted(set("".join(found)))
+    # Sorted, not learned: WordPieceTrainer numbers its pieces anew in every process, and with them go the weights.
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *sorted(found)])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    words = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    words.normalizer, words.pre_tokenizer = normalizer, splitter
     if kind != "gpt2":
         words.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

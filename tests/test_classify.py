@@ -40,6 +40,14 @@ def load(places, name="bert", task="features"):
     return encoder.eval(), encoders.load_tokenizer(name, places), new
 
 
+def test_the_tiny_vocabulary_is_the_same_in_every_process(places):
+    vocabulary = encoders.load_tokenizer("bert", places).get_vocab()
+    pieces = sorted(vocabulary, key=vocabulary.get)
+    words = [piece for piece in pieces[4:] if len(piece) > 1 and not piece.startswith("##")]
+    assert pieces[:4] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    assert words == sorted({word for text, _ in tiny.sentences() for word in text.split()} - {"a"})
+
+
 def test_pooling_by_hand():
     hidden = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], [[5.0, 5.0], [7.0, 1.0], [0.0, 3.0]]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -184,7 +192,7 @@ def test_fine_tuning_learns(places, tmp_path, method, model):
     classify_text.main(config(places, tmp_path, method, model=model, **learning))
     found = results(tmp_path)
     assert found["test"]["accuracy"] >= 0.9
-    assert found["history"][-1]["train"]["loss"] < 0.45  # ln 2, 0.69, before it learns; at most 0.22 over 8 seeds
+    assert found["history"][-1]["train"]["loss"] < 0.2
     assert 0 < found["test"]["trainable_parameters"] <= found["parameters"]
     assert (found["test"]["trainable_parameters"] == found["parameters"]) is (method == "finetune")
 
