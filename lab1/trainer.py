@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from lab1 import checkpoint, distributed, logbook
-from lab1.config import Interrupted, RunFailed, TrainConfig, UsageError, find_device, require
+from lab1 import checkpoint, distributed
+from lab1.config import Interrupted, RunFailed, TrainConfig, find_device, require
 from lab1.metrics import Averages, classification_loss, in_words
-from lab1.models import describe
 from lab1.reports import classification_report
+from lab1.run import Run
 from lab1.signals import StopSignals
 
 HOUSEKEEPING_SECONDS = 0.2  # how often the loop looks at the losses, the progress bar and the clock
@@ -34,7 +33,7 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
 
 
-class Trainer:
+class Trainer(Run):
     """Trains a model: epochs of ``train_step``, validation, TensorBoard, checkpoints, early stopping, one test.
 
     A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``
@@ -44,7 +43,6 @@ class Trainer:
 
     counted = "examples"  # what ``weight`` counts
     max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
-    charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
 
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
@@ -66,7 +64,6 @@ class Trainer:
         self.autocast = bf16 if config.precision == "bf16" else contextlib.nullcontext()
         self.epochs = min(config.epochs, 2) if config.dry_run else config.epochs
 
-        self.folder: Path | None = None
         self.epoch = self.batch = self.step = 0  # epochs done; batches done in this epoch; steps done in all
         self.steps_per_epoch = 0
         self.averages = Averages()
@@ -118,13 +115,6 @@ class Trainer:
     def clip_gradients(self, norm: float) -> None:
         """Scale the gradients down to this norm, over all parameters, where theirs is greater."""
         nn.utils.clip_grad_norm_(self.model.parameters(), norm)
-
-    def more_state(self) -> dict[str, Any]:
-        """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
-        return {}
-
-    def restore_more(self, content: dict[str, Any]) -> None:
-        """Put back what ``more_state`` returned; it stands among the rest of the checkpoint's content."""
 
     def clock(self) -> int:
         """What TensorBoard shows things over: the epochs done."""
@@ -281,88 +271,6 @@ class Trainer:
         self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
         return test
 
-    def _write_results(self, test: dict[str, Any], path: Path) -> None:
-        results = {
-            "script": logbook.script_name(self.config),
-            "config": self.settings(),
-            "dataset": self.about.get("dataset"),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "epochs": self.epoch,
-            "best_epoch": self.best_epoch,
-            "seconds": round(self.seconds, 2),
-            "validation": self.history[self.best_epoch - 1]["validation"],
-            "test": test,
-            "history": self.history,
-            "environment": logbook.environment(self.device),
-        }
-        logbook.write_json(results, path)
-
-    # The run on disk.
-
-    def settings(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
-        return self.config.as_dict()
-
-    def open(self) -> None:
-        """Make the run's folder, or go on in the one to resume, from its newest good checkpoint."""
-        if self.folder is not None:
-            return
-        resumed = self.config.resume is not None
-        if resumed:
-            self.folder = Path(self.config.resume)
-            self._restore()
-        elif distributed.rank() == 0:
-            self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
-        self.folder = Path(distributed.from_first_process(str(self.folder)))
-        over = self.finished() and (self.folder / "results.json").exists()
-        first = distributed.rank() == 0 and not over
-        self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
-        if first:
-            logbook.write_json(self.settings(), self.folder / "config.json")
-            if not resumed:
-                self.log.configuration(self.settings(), self.charted)
-
-    def save(self) -> None:
-        """Write a checkpoint of everything that the rest of the run depends on."""
-        sums, weight = self.averages.totals()
-        random_states = distributed.from_every_process(checkpoint.random_states())
-        if distributed.rank() > 0:
-            return
-        content = {
-            "weights": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random_states": random_states,
-            "sums": sums,
-            "weight": weight,
-        }
-        content |= {name: getattr(self, name) for name in PROGRESS}
-        content |= self.more_state()
-        checkpoint.save_newest(content, self.folder)
-
-    def _restore(self) -> None:
-        content = checkpoint.load_newest(self.folder, self.device)
-        if content is None:
-            self.say(f"{self.folder} stopped before its first checkpoint: it starts again")
-            return
-        try:
-            self.model.load_state_dict(content["weights"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            for name in PROGRESS:
-                setattr(self, name, content[name])
-            self.restore_more(content)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UsageError(f"{self.folder} does not fit this network: {str(error).splitlines()[0]}") from None
-        if distributed.rank() == 0:
-            self.averages = Averages(content["sums"], content["weight"])
-        if distributed.rank() < len(content["random_states"]):
-            checkpoint.restore_random_states(content["random_states"][distributed.rank()])
-        self.say(f"resuming {self.folder} {self.where()}")
-
-    def _save_best(self) -> None:
-        if distributed.rank() == 0:
-            content = {"model": describe(self.model), "weights": self.model.state_dict(), "about": self.about}
-            checkpoint.save(content | {"epoch": self.epoch, "loss": self.best_loss}, self.folder / "best.pt")
-
     # What people see.
 
     def log_first_batch(self, batch: tuple[Tensor, Tensor]) -> None:
@@ -371,11 +279,6 @@ class Trainer:
         self.log.graph(self.model, inputs[:1])
         if inputs.ndim == 4:
             self.log.images("first batch/train", inputs[:64], 0)
-
-    def say(self, line: str) -> None:
-        """Print a line, from the first process alone, above the progress bar."""
-        if distributed.rank() == 0:
-            tqdm.write(line)
 
     def _progress(self) -> tqdm:
         # disable=None: no bar where standard error is no terminal.
@@ -386,10 +289,6 @@ class Trainer:
             disable=None if distributed.rank() == 0 else True,
             leave=False,
         )
-
-
-# What a checkpoint holds of the Trainer's own fields.
-PROGRESS = ("epoch", "batch", "step", "history", "best_epoch", "best_loss", "seconds", "epoch_seconds")
 
 
 def epoch_of(batches: Iterable, epoch: int, start: int) -> Iterator:

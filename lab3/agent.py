@@ -50,15 +50,15 @@ class Agent:
         sampled = actions == "sampled"
         require(not sampled or hasattr(model, "sample"), "--actions sampled: action values are no policy to draw from")
         self.model, self.env_id, self.device = model, env_id, device
+        self.outputs = models.acting(model)
         self.generator = torch.Generator().manual_seed(seed) if sampled else None
 
-    @torch.no_grad()
     def act(self, observations: np.ndarray) -> np.ndarray:
-        inputs = torch.from_numpy(observations).to(self.device)
+        outputs = self.outputs(observations)
         if self.generator is None:
-            return self.model.greedy(inputs).cpu().numpy()
-        noise = self.model.noise(len(inputs), generator=self.generator).to(self.device)
-        return self.model.clip(self.model.sample(self.model.policy(inputs), noise)).cpu().numpy()
+            return self.model.greedy(outputs)
+        noise = self.model.noise(len(outputs), generator=self.generator)
+        return self.model.clip(self.model.sample(outputs, noise))
 
 
 def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str | None = None, seed: int = 0) -> Agent:

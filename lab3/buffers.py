@@ -19,10 +19,11 @@ class RolloutBuffer:
     ``valid`` where the environment ignored the action, as the one before ended its episode.
     """
 
-    def __init__(self, length: int, num_envs: int, observation: np.ndarray, action: Tensor):
+    def __init__(self, length: int, num_envs: int, observation: np.ndarray, action: np.ndarray):
         """``observation`` ``[N, ...]`` and ``action`` ``[N]`` or ``[N, K]`` are examples, for shape and type."""
         size = (length, num_envs)
-        self.observations = torch.empty((length + 1, *observation.shape), dtype=torch.from_numpy(observation[:0]).dtype)
+        observation, action = torch.from_numpy(observation), torch.from_numpy(action)
+        self.observations = torch.empty((length + 1, *observation.shape), dtype=observation.dtype)
         self.actions = torch.empty((length, *action.shape), dtype=action.dtype)
         self.rewards = torch.empty(size)
         self.terminated = torch.empty(size, dtype=torch.bool)

@@ -201,11 +201,13 @@ class RLConfig(RunConfig):
 
 
 def prepare_torch(config: RLConfig) -> None:
-    """Seed every global generator and set the number of threads."""
+    """Seed every global generator and set the number of threads, also those of NumPy's matrix products."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     from lab1 import distributed
 
     prepare(config)
     require(distributed.world_size() == 1, "lab 3 runs in one process, without torchrun")
     torch.set_num_threads(config.threads)
+    threadpool_limits(config.threads, user_api="blas")

@@ -1,6 +1,7 @@
 """Deep Q-learning (Mnih et al. 2015), with double DQN (van Hasselt et al. 2016) and n-step returns as options."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ class DQNTrainer(RLTrainer):
         """``config``: see ``lab3/train_dqn.py``."""
         super().__init__(model, config, envs)
         self.target = copy.deepcopy(self.model).requires_grad_(False)
+        self.copied = 0  # the network's step that the target network has
         example = np.empty(envs.observation_space.shape, envs.observation_space.dtype)
         self.buffer = ReplayBuffer(config.buffer_size, envs.num_envs, example, config.gamma, config.n_step)
 
@@ -33,6 +35,9 @@ class DQNTrainer(RLTrainer):
         """
         config = self.config
         self.open()
+        # Hidden units that are never active leave numbers in Adam's averages that get ever smaller, and the smallest
+        # that there are, the denormal ones, slow arithmetic down several times.
+        torch.set_flush_denormal(True)
         with self.signals, self._progress() as bar:
             self.begin()
             while not self.finished():
@@ -41,9 +46,9 @@ class DQNTrainer(RLTrainer):
                 rewards, terminated, truncated = self.step_envs(actions)
                 self.buffer.add(observations, actions, rewards, self.observations, terminated, truncated, valid)
                 if self.env_steps >= config.learning_starts:
-                    for _ in range(self.passed(config.train_every, before) * config.gradient_steps):
-                        metrics = self.train_step(self.buffer.sample(config.batch_size))
-                        self.averages.add(metrics, 1)
+                    for _ in range(self.passed(config.train_every, before)):
+                        for batch in self.batches():
+                            self.averages.add(self.train_step(batch), 1)
                 if self.passed(config.target_every, before):
                     self.update_target()
                 self.look(bar)
@@ -59,30 +64,38 @@ class DQNTrainer(RLTrainer):
         share = min(1.0, self.progress() / self.config.exploration)
         return 1 + share * (self.config.final_epsilon - 1)
 
-    @torch.no_grad()
     def explore(self, observations: np.ndarray) -> np.ndarray:
         """Epsilon-greedy actions ``[N]``."""
         epsilon = self.shown["epsilon"] = self.epsilon()
-        count = len(observations)
-        actions = torch.randint(self.model.arguments["actions"], (count,))
-        greedy = torch.rand(count) >= epsilon
+        which, whether = np.random.random((2, len(observations)))
+        actions = (which * self.model.arguments["actions"]).astype(np.int64)
+        greedy = whether >= epsilon
         if greedy.any():
-            best = self.model.greedy(torch.from_numpy(observations).to(self.device)).cpu()
-            actions = torch.where(greedy, best, actions)
-        return actions.numpy()
+            actions[greedy] = self.model.greedy(self.outputs(observations[greedy]))
+        return actions
+
+    @torch.no_grad()
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Random batches for ``gradient_steps`` updates, and what the target network says of their next observations
+        ``[B, K]``: it stays as it is over these updates, so that one pass does for all."""
+        count = self.config.gradient_steps
+        parts = [part.to(self.device) for part in self.buffer.sample(count * self.config.batch_size)]
+        next_q = self.target(parts[1])
+        return zip(*(part.chunk(count) for part in (*parts, next_q)), strict=True)
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Copy the network into the target network."""
+        """Copy the network into the target network, where it learned since the last time."""
+        if self.step == self.copied:
+            return
+        self.copied = self.step
         for old, new in zip(self.target.parameters(), self.model.parameters(), strict=True):
             old.copy_(new)
 
     def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         """Huber loss between Q(s, a) and its target, which the target network gives."""
-        parts = (part.to(self.device) for part in batch)
-        observations, next_observations, actions, rewards, discounts, terminated = parts
+        observations, next_observations, actions, rewards, discounts, terminated, next_q = batch
         with torch.no_grad():
-            next_q = self.target(next_observations)
             if self.config.double:  # the network chooses the action, the target network says what it is worth
                 next_q = next_q.gather(1, self.model(next_observations).argmax(1, keepdim=True)).squeeze(1)
             else:
@@ -99,6 +112,7 @@ class DQNTrainer(RLTrainer):
     def restore_more(self, content: dict[str, Any]) -> None:
         super().restore_more(content)
         self.target.load_state_dict(content["target"])
+        self.copied = -1
         self.buffer.load_state_dict(content["replay"])
         if self.observations is None:  # the episodes that were being played are not gone on with
             self.buffer.forget_pending()

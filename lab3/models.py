@@ -1,14 +1,16 @@
 """The networks of lab 3: a policy, a policy with a value beside it, and action values, each for vectors and for frames.
 
-Every network takes observations ``[B, D]`` (floats) or stacked grey frames ``[B, C, H, W]`` (uint8, 0 .. 255), has
-``greedy(observations) -> actions``, and ``arguments``, with which ``build`` makes the same network again.
+Every network takes observations ``[B, D]`` (floats) or stacked grey frames ``[B, C, H, W]`` (uint8, 0 .. 255), and has
+``arguments``, with which ``build`` makes the same network again. It learns in torch and acts in NumPy: what
+``acting(model)`` makes of observations, ``greedy``, or ``sample`` where there is a policy, turns into actions.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,8 +95,7 @@ class Policy(nn.Module):
         self.continuous = low is not None
         if self.continuous:
             self.log_std = nn.Parameter(torch.zeros(actions))
-            self.register_buffer("low", torch.tensor(low), persistent=False)
-            self.register_buffer("high", torch.tensor(high), persistent=False)
+            self.low, self.high = np.array(low, np.float32), np.array(high, np.float32)
 
     def policy(self, observations: Tensor) -> Tensor:
         """Observations -> logits or means ``[B, K]``."""
@@ -102,27 +103,28 @@ class Policy(nn.Module):
 
     forward = policy
 
-    def noise(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
-        """Random numbers ``[*shape, K]`` for ``sample``: of a standard Gumbel or of a standard normal distribution."""
+    def noise(self, *shape: int, generator: torch.Generator | None = None) -> np.ndarray:
+        """Random numbers ``[*shape, K]`` for ``sample``: of a standard Gumbel distribution, or of a normal one with the
+        policy's standard deviations."""
         numbers = torch.empty(*shape, self.arguments["actions"])
         if self.continuous:
-            return numbers.normal_(generator=generator)
-        return -numbers.exponential_(generator=generator).log()
+            return numbers.normal_(generator=generator).mul_(self.log_std.detach().cpu().exp()).numpy()
+        return numbers.exponential_(generator=generator).log_().neg_().numpy()
 
-    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        """Actions drawn from the policy: ``[B]``, or ``[B, K]``, before they are clipped to the bounds.
+    def sample(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Actions drawn from the policy with these outputs ``[B, K]``: ``[B]``, or ``[B, K]``, before they are clipped
+        to the bounds.
 
         The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel 1954): no probabilities needed.
         """
-        return outputs + self.log_std.exp() * noise if self.continuous else (outputs + noise).argmax(-1)
+        return outputs + noise if self.continuous else (outputs + noise).argmax(-1)
 
-    def clip(self, actions: Tensor) -> Tensor:
+    def clip(self, actions: np.ndarray) -> np.ndarray:
         """Actions as the environment takes them: continuous ones within their bounds."""
-        return actions.clamp(self.low, self.high) if self.continuous else actions
+        return actions.clip(self.low, self.high) if self.continuous else actions
 
-    def greedy(self, observations: Tensor) -> Tensor:
+    def greedy(self, outputs: np.ndarray) -> np.ndarray:
         """The most probable action, or the mean: ``[B]`` or ``[B, K]``."""
-        outputs = self.policy(observations)
         return self.clip(outputs) if self.continuous else outputs.argmax(-1)
 
     def log_probs(self, outputs: Tensor, actions: Tensor) -> Tensor:
@@ -190,15 +192,51 @@ class QNetwork(nn.Module):
         self.layers = mlp(features, hidden, actions + dueling, activation, gain=1.0)
 
     def forward(self, observations: Tensor) -> Tensor:
-        outputs = self.layers(self.trunk(observations))
+        return self.values(self.layers(self.trunk(observations)))
+
+    def values(self, outputs: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """The action values ``[B, K]`` of the last layer's outputs."""
         if not self.dueling:
             return outputs
         value, advantages = outputs[:, :1], outputs[:, 1:]
-        return value + advantages - advantages.mean(-1, keepdim=True)
+        return value + advantages - advantages.mean(-1, keepdims=True)
 
-    def greedy(self, observations: Tensor) -> Tensor:
+    def greedy(self, outputs: np.ndarray) -> np.ndarray:
         """The actions of the highest value ``[B]``."""
-        return self(observations).argmax(-1)
+        return outputs.argmax(-1)
+
+
+def acting(model: Policy | QNetwork) -> Callable[[np.ndarray], np.ndarray]:
+    """The network as a function of observations ``[N, ...]``, without gradients: its outputs ``[N, K]``, a policy's or
+    action values, as the weights stand when it is called.
+
+    A vector's layers are computed in NumPy where the weights are on the CPU: for the few rows of one step of the
+    environments, calling torch takes up to ten times as long as the arithmetic does.
+    """
+    actor = isinstance(model, Policy)
+    layers, forward = (model.actor, model.policy) if actor else (model.layers, model.forward)
+    device = next(layers.parameters()).device
+    if device.type != "cpu" or isinstance(model.trunk, Frames):
+
+        @torch.no_grad()
+        def outputs(observations: np.ndarray) -> np.ndarray:
+            return forward(torch.from_numpy(observations).to(device)).cpu().numpy()
+
+        return outputs
+
+    *hidden, last = [(each.weight.detach().numpy().T, each.bias.detach().numpy()) for each in layers[::2]]
+    activation = model.arguments["activation"]
+
+    def outputs(observations: np.ndarray) -> np.ndarray:
+        x = observations
+        for weight, bias in hidden:
+            x = x @ weight
+            x += bias
+            x = np.tanh(x, out=x) if activation == "tanh" else np.maximum(x, 0, out=x)
+        x = x @ last[0] + last[1]
+        return x if actor else model.values(x)
+
+    return outputs
 
 
 def build(description: dict[str, Any]) -> nn.Module:

@@ -1,12 +1,16 @@
 """Adam over one vector that holds all parameters: for small networks most of a step is calling one kernel a layer."""
 
+from typing import Any
+
 import torch
 from torch import nn
+from torch.optim.adam import adam
 
 
-class FlatAdam(torch.optim.Adam):
+class FlatAdam:
     """Adam (Kingma & Ba 2015), fused, over a single vector, of which a module's parameters become views, and their
-    gradients views of its gradient. It computes what Adam over the parameters themselves does.
+    gradients views of its gradient. It computes what ``torch.optim.Adam`` over the parameters themselves does, and has
+    those of its methods that a Trainer calls.
     """
 
     def __init__(self, module: nn.Module, lr: float, eps: float = 1e-5):
@@ -18,14 +22,20 @@ class FlatAdam(torch.optim.Adam):
         parts = zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True)
         for parameter, values, gradients in parts:
             parameter.data, parameter.grad = values.view_as(parameter), gradients.view_as(parameter)
-        super().__init__([flat], lr=lr, eps=eps, fused=True)
+        self.adam = torch.optim.Adam([flat], lr=lr, eps=eps, fused=True)
+        self.adam.step()  # with a gradient of zero it changes nothing but makes the state
+        self.adam.state[flat]["step"].zero_()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.adam.param_groups
 
     @property
     def vector(self) -> nn.Parameter:
         """All parameters, as one vector; its ``grad`` holds their gradients."""
         return self.param_groups[0]["params"][0]
 
-    def zero_grad(self, set_to_none: bool = False) -> None:
+    def zero_grad(self) -> None:
         """Set the gradient to zero; it is never taken away, as the parameters' gradients are views of it."""
         self.vector.grad.zero_()
 
@@ -33,3 +43,19 @@ class FlatAdam(torch.optim.Adam):
         """Scale the gradient down to this norm, where its own is greater."""
         gradient = self.vector.grad
         gradient.mul_((norm / (gradient.norm() + 1e-6)).clamp(max=1))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step, by the function below ``torch.optim.Adam.step``, whose bookkeeping takes longer than the step."""
+        vector, group = self.vector, self.param_groups[0]
+        state = self.adam.state[vector]
+        moments = ([state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]])
+        (beta1, beta2), rate, eps = group["betas"], group["lr"], group["eps"]
+        options = {"weight_decay": 0.0, "amsgrad": False, "maximize": False, "fused": True}
+        adam([vector], [vector.grad], *moments, beta1=beta1, beta2=beta2, lr=rate, eps=eps, **options)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.adam.state_dict()
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        self.adam.load_state_dict(content)

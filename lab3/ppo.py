@@ -47,18 +47,16 @@ class PPOTrainer(RLTrainer):
                 self.look(bar)
         return self.history
 
-    @torch.no_grad()
     def collect(self) -> RolloutBuffer:
         """Play T steps in every environment with the actor alone."""
         model, length = self.model, self.config.rollout
-        noise = model.noise(length, self.envs.num_envs).to(self.device)
+        noise = model.noise(length, self.envs.num_envs)
         for step in range(length):
-            outputs = model.policy(torch.from_numpy(self.observations).to(self.device))
-            actions = model.sample(outputs, noise[step])
+            actions = model.sample(self.outputs(self.observations), noise[step])
             if self.buffer is None:
-                self.buffer = RolloutBuffer(length, self.envs.num_envs, self.observations, actions.cpu())
-            self.buffer.put(step, observations=self.observations, valid=~self.ended, actions=actions.cpu().numpy())
-            rewards, terminated, truncated = self.step_envs(model.clip(actions).cpu().numpy())
+                self.buffer = RolloutBuffer(length, self.envs.num_envs, self.observations, actions)
+            self.buffer.put(step, observations=self.observations, valid=~self.ended, actions=actions)
+            rewards, terminated, truncated = self.step_envs(model.clip(actions))
             self.buffer.put(step, rewards=rewards, terminated=terminated, truncated=truncated)
         self.buffer.put(length, observations=self.observations)
         return self.buffer

@@ -36,7 +36,6 @@ class ReinforceTrainer(RLTrainer):
                 self.look(bar)
         return self.history
 
-    @torch.no_grad()
     def play(self) -> tuple[Tensor, Tensor, Tensor]:
         """One episode in each environment: observations, actions and discounted returns ``[M, ...]`` of its M steps.
 
@@ -45,25 +44,24 @@ class ReinforceTrainer(RLTrainer):
         """
         envs, model = self.envs, self.model
         observations, _ = envs.reset()
-        rows: list[tuple[Tensor, Tensor, np.ndarray, np.ndarray]] = []
+        rows: list[tuple[np.ndarray, ...]] = []
         playing, totals = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs)
         while playing.any():
-            seen = torch.from_numpy(observations)
-            outputs = model.policy(seen.to(self.device))
-            actions = model.sample(outputs, model.noise(envs.num_envs).to(self.device)).cpu()
-            observations, rewards, terminated, truncated, _ = envs.step(actions.numpy())
+            seen = observations
+            actions = model.sample(self.outputs(seen), model.noise(envs.num_envs))
+            observations, rewards, terminated, truncated, _ = envs.step(actions)
             rewards = rewards * playing
             totals += rewards
             if truncated.any() and self.config.baseline == "value":
-                following = model.value(torch.from_numpy(observations).to(self.device)).cpu().numpy()
+                with torch.no_grad():
+                    following = model.value(torch.from_numpy(observations).to(self.device)).cpu().numpy()
                 rewards = rewards + self.config.gamma * following * (truncated & ~terminated & playing)
             rows.append((seen, actions, rewards, playing))
             self.env_steps += int(playing.sum())
             playing = playing & ~(terminated | truncated)
         for total in totals:
             self.end_episode(float(total))
-        seen, actions = (torch.stack(parts) for parts in list(zip(*rows, strict=True))[:2])
-        rewards, valid = (torch.from_numpy(np.stack(parts)) for parts in list(zip(*rows, strict=True))[2:])
+        seen, actions, rewards, valid = (torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True))
         returns = discounted_returns(rewards.float(), self.config.gamma)
         return tuple(part[valid].to(self.device) for part in (seen, actions, returns))
 

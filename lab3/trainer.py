@@ -27,6 +27,7 @@ from lab3 import environments
 from lab3.agent import Agent, play_episodes
 from lab3.agent import load_agent as load_agent  # where it is looked for
 from lab3.config import RLConfig
+from lab3.models import acting
 from lab3.optimizer import FlatAdam
 
 TICKS = 200  # how often in a run its progress is logged and looked after
@@ -105,6 +106,7 @@ class RLTrainer(Trainer):
         about = {"dataset": config.env, "env": config.env, "algorithm": config.algorithm, "actions": config.actions}
         super().__init__(model, config, about)
         self.envs, self.max_gradient_norm = envs, config.max_gradient_norm
+        self.outputs = acting(self.model)  # of observations, as arrays
         self.env_steps = self.best_step = 0
         self.best_return = -math.inf
         self.curve: list[list[float]] = []  # of each training episode, [steps when it ended, return]

@@ -3,12 +3,13 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from lab3 import train_dqn, train_ppo, train_reinforce
 from lab3.dqn import DQNTrainer
-from lab3.models import ActorCritic, Policy, QNetwork
+from lab3.models import ActorCritic, Policy, QNetwork, acting
 from lab3.optimizer import FlatAdam
 from lab3.trainer import (
     clipped_loss,
@@ -109,8 +110,8 @@ def test_the_categorical_policy_against_torch():
     reference = torch.distributions.Categorical(logits=logits)
     assert torch.allclose(policy.log_probs(logits, actions), reference.log_prob(actions))
     assert torch.allclose(policy.entropy(logits), reference.entropy().mean())
-    drawn = policy.sample(logits[:1].expand(20_000, 3), policy.noise(20_000)).bincount(minlength=3) / 20_000
-    assert torch.allclose(drawn, reference.probs[0], atol=0.015)  # four standard errors
+    drawn = np.bincount(policy.sample(logits[:1].numpy(), policy.noise(20_000)), minlength=3) / 20_000
+    assert drawn == pytest.approx(reference.probs[0].numpy(), abs=0.015)  # four standard errors
 
 
 def test_the_gaussian_policy_against_torch():
@@ -121,10 +122,11 @@ def test_the_gaussian_policy_against_torch():
     reference = torch.distributions.Independent(torch.distributions.Normal(means, policy.log_std.exp()), 1)
     assert torch.allclose(policy.log_probs(means, actions), reference.log_prob(actions))
     assert torch.allclose(policy.entropy(means), reference.entropy().mean())
-    drawn = policy.sample(means[:1].expand(20_000, 2), policy.noise(20_000))
-    assert torch.allclose(drawn.mean(0), means[0], atol=0.04)
-    assert torch.allclose(drawn.std(0), policy.log_std.exp(), atol=0.04)
-    assert policy.clip(torch.tensor([[3.0, -3.0]])).tolist() == [[1.0, -2.0]]
+    drawn = policy.sample(means[:1].numpy(), policy.noise(20_000))
+    assert drawn.mean(0) == pytest.approx(means[0].numpy(), abs=0.04)
+    assert drawn.std(0) == pytest.approx(policy.log_std.exp().detach().numpy(), abs=0.04)
+    assert policy.clip(np.array([[3.0, -3.0]])).tolist() == [[1.0, -2.0]]
+    assert policy.greedy(np.array([[3.0, 0.5]])).tolist() == [[1.0, 0.5]]
 
 
 def test_networks_begin_as_they_should():
@@ -154,7 +156,37 @@ def test_frames_go_through_every_network():
     outputs, values = ActorCritic([4, 64, 64], 5, hidden=(16,))(frames)
     assert (outputs.shape, values.shape) == ((2, 5), (2,))
     assert QNetwork([4, 64, 64], 5, hidden=(16,), dueling=True)(frames).shape == (2, 5)
-    assert Policy([4, 64, 64], 5, hidden=(16,)).greedy(frames).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: Policy([4], 3, hidden=(8,), activation="relu"),
+        lambda: ActorCritic([4], 2, low=[-1.0, -1.0], high=[1.0, 1.0]),
+        lambda: ActorCritic([4, 64, 64], 5, hidden=(16,)),
+        lambda: QNetwork([4], 3, hidden=(16, 8)),
+        lambda: QNetwork([4], 3, dueling=True),
+    ],
+    ids=["policy", "continuous", "frames", "values", "dueling"],
+)
+def test_a_network_acts_by_what_it_says(network):
+    torch.manual_seed(0)
+    model = network()
+    optimizer = FlatAdam(model, lr=0.1)
+    outputs = acting(model)
+    shape = model.arguments["shape"]
+    observations = torch.randint(0, 256, (2, *shape), dtype=torch.uint8) if len(shape) == 3 else torch.randn(7, *shape)
+    for _ in range(2):  # also after its weights moved
+        with torch.no_grad():
+            expected = model(observations) if isinstance(model, QNetwork) else model.policy(observations)
+        found = outputs(observations.numpy())
+        assert found.dtype == np.float32
+        assert found == pytest.approx(expected.numpy(), abs=1e-5)
+        before = expected
+        optimizer.vector.grad.fill_(1.0)
+        optimizer.step()
+    assert not torch.allclose(before, torch.from_numpy(outputs(observations.numpy())))
+    assert len(model.greedy(found)) == len(observations)
 
 
 @pytest.mark.parametrize("network", [lambda: ActorCritic([4], 2), lambda: ActorCritic([3], 1, low=[-1.0], high=[1.0])])
@@ -201,7 +233,7 @@ def test_ppo_counts_its_updates(tmp_path):
     trainer.train()
     assert trainer.env_steps == 192
     assert trainer.step == 6 * 3 * 4
-    (state,) = trainer.optimizer.state.values()
+    (state,) = trainer.optimizer.adam.state.values()
     assert state["step"] == 72
 
 
@@ -286,22 +318,49 @@ def test_ppos_learning_rate_and_clip_fall_to_the_last_rollout_not_past_it(tmp_pa
 @pytest.mark.parametrize(("double", "next_q"), [(False, 30.0), (True, 10.0)])
 def test_dqns_loss_by_hand(tmp_path, double, next_q):
     trainer = dqn(tmp_path, double=double)
-    for network, values in ((trainer.model, [2.0, 1.0]), (trainer.target, [10.0, 30.0])):
-        network.layers[-1].weight.data.zero_()
-        network.layers[-1].bias.data = torch.tensor(values)
+    trainer.model.layers[-1].weight.data.zero_()
+    trainer.model.layers[-1].bias.data = torch.tensor([2.0, 1.0])
     batch = (
         *(torch.zeros(2, 4), torch.zeros(2, 4)),  # observations, next observations
         torch.tensor([1, 0]),
         torch.tensor([3.0, 2.5]),
         torch.tensor([0.5, 0.5]),
         torch.tensor([F, T]),
+        torch.tensor([[10.0, 30.0], [10.0, 30.0]]),  # the target network's values of the next observations
     )
     # Errors: 1 - (3 + next_q / 2), beyond 1, so the Huber loss is |error| - 0.5;  2 - 2.5, so it is 0.5 ** 2 / 2.
     loss, metrics = trainer.loss(batch)
     assert loss.item() == pytest.approx(((2 + next_q / 2 - 0.5) + 0.125) / 2)
     assert metrics["q"].item() == 1.5
-    loss.backward()
-    assert all(parameter.grad is None for parameter in trainer.target.parameters())
+
+
+def test_dqn_learns_from_batches_of_the_memory_with_the_target_networks_values(tmp_path):
+    trainer = dqn(tmp_path, gradient_steps=3, batch_size=5, steps=50, learning_starts=100)
+    trainer.train()
+    trainer.model.layers[-1].bias.data += 1  # so that it is not its target network any more
+    batches = list(trainer.batches())
+    assert len(batches) == 3
+    memory = torch.cat([trainer.buffer.observations, trainer.buffer.next_observations], 1)[: trainer.buffer.size]
+    for observations, next_observations, actions, rewards, discounts, terminated, next_q in batches:
+        assert [len(part) for part in (actions, rewards, discounts, terminated)] == [5] * 4
+        rows = torch.cat([observations, next_observations], 1)
+        assert all((memory == row).all(1).any() for row in rows)  # each a transition that was seen
+        with torch.no_grad():
+            assert torch.allclose(next_q, trainer.target(next_observations), atol=1e-6)
+            assert not torch.allclose(next_q, trainer.model(next_observations))
+    assert not torch.equal(batches[0][0], batches[1][0])
+
+
+def test_the_target_network_is_the_network_of_its_last_update(tmp_path):
+    trainer = dqn(tmp_path)
+    for parameter in trainer.model.parameters():
+        parameter.data += 1
+    trainer.update_target()  # nothing was learned since the start: there is nothing to copy
+    assert not torch.equal(trainer.target.layers[0].weight, trainer.model.layers[0].weight)
+    trainer.step = 1
+    trainer.update_target()
+    assert all(map(torch.equal, trainer.target.parameters(), trainer.model.parameters()))
+    assert not any(parameter.requires_grad for parameter in trainer.target.parameters())
 
 
 @pytest.mark.parametrize(

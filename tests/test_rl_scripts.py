@@ -215,7 +215,7 @@ def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     for batch in ppo.minibatches(ppo.estimate(ppo.collect())):
         ppo.train_step(batch)
     assert ppo.step == 1
-    dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, **shared))
+    dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, batch_size=2, **shared))
     dqn.open()
     dqn.begin()
     for _ in range(4):
@@ -224,7 +224,7 @@ def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
         rewards, terminated, truncated = dqn.step_envs(actions)
         dqn.buffer.add(observations, actions, rewards, dqn.observations, terminated, truncated, np.array([True]))
     assert dqn.buffer.observations.dtype == torch.uint8
-    dqn.train_step(dqn.buffer.sample(2))
+    dqn.train_step(next(dqn.batches()))
     assert all(parameter.grad.abs().sum() > 0 for parameter in dqn.model.trunk.parameters())
 
 
