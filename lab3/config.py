@@ -48,17 +48,19 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "target_every": 500,
             "exploration": 0.15,
             "final_epsilon": 0.04,
+            "n_step": 1,
             "actions": "greedy",
         },
         "CartPole-v1": {
             "steps": 100_000,
             "learning_rate": 2.3e-3,
-            "hidden": (256, 256),
+            "hidden": (64, 64),
             "batch_size": 64,
             "train_every": 256,
             "gradient_steps": 128,
-            "target_every": 10,
+            "target_every": 256,
             "exploration": 0.16,
+            "n_step": 10,
         },
         "LunarLander-v3": {
             "steps": 300_000,
@@ -68,6 +70,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "target_every": 500,
             "exploration": 0.12,
             "final_epsilon": 0.05,
+            "n_step": 5,
         },
         "CarRacing-v3": {
             "steps": 500_000,
@@ -126,6 +129,12 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+def hyperparameters(algorithm: str, env: str) -> dict[str, Any]:
+    """The table's values for an algorithm in an environment."""
+    table = SETTINGS[algorithm]
+    return table["any"] | table.get(env, {})
+
+
 @dataclasses.dataclass
 class RLConfig(RunConfig):
     """The further flags of a script that learns by acting in an environment."""
@@ -167,8 +176,7 @@ class RLConfig(RunConfig):
     """Threads that torch computes with; networks this small run slower on two."""
 
     def __post_init__(self) -> None:
-        table = SETTINGS[self.algorithm]
-        for name, value in (table["any"] | table.get(self.env, {})).items():
+        for name, value in hyperparameters(self.algorithm, self.env).items():
             if getattr(self, name) in (None, ()):
                 setattr(self, name, value)
         if self.dry_run:

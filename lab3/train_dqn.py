@@ -13,7 +13,7 @@ were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: 
 import dataclasses
 
 from lab1.config import launch, require
-from lab3.config import Real, RLConfig, Whole, prepare_torch
+from lab3.config import Real, RLConfig, Whole, hyperparameters, prepare_torch
 
 
 @dataclasses.dataclass
@@ -45,8 +45,8 @@ class Config(RLConfig):
     """Double DQN: the network chooses the next action, the target network values it."""
     dueling: bool = False
     """Dueling network: a state value and advantages instead of action values."""
-    n_step: int = 1
-    """Rewards that are summed before the target network takes over."""
+    n_step: Whole = None
+    """Rewards that are summed before the target network takes over (default: see SETTINGS)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +67,8 @@ class Config(RLConfig):
 
     def describe(self) -> str:
         parts = ["double"] * self.double + ["dueling"] * self.dueling
-        return self.describe_run(*parts, *([f"{self.n_step}step"] if self.n_step > 1 else []))
+        usual = hyperparameters(self.algorithm, self.env)["n_step"]
+        return self.describe_run(*parts, *([f"{self.n_step}step"] if self.n_step != usual else []))
 
 
 def set_up(config: Config):

@@ -108,6 +108,7 @@ def peer_dqn(flags: dict[str, Any]):
             make_vec_env(ENV, config.num_envs, seed=seed),
             learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
             **{"buffer_size": config.buffer_size, "learning_starts": config.learning_starts, "gamma": config.gamma},
+            n_steps=config.n_step,
             **{"train_freq": config.train_every, "gradient_steps": config.gradient_steps},
             **{"batch_size": config.batch_size, "target_update_interval": config.target_every},
             **{"exploration_fraction": config.exploration, "exploration_final_eps": config.final_epsilon},
@@ -153,12 +154,16 @@ def workloads(only: str | None, cleanrl: Path | None, **more: Any) -> dict[str, 
         single = flags | {"vectorization": "sync"}
         return {"ours": ours(train_ppo, flags), "ours, single environments": ours(train_ppo, single), who: peer}
 
+    def dqn(flags: dict[str, Any]) -> dict[str, Any]:
+        return {"ours": ours(train_dqn, flags), "Stable-Baselines3": peer_dqn(flags)}
+
     if only == "cleanrl":
         return {"CleanRL's PPO": ppo(CLEANRL_PPO | more, "CleanRL", cleanrl_ppo(cleanrl, CLEANRL_PPO | more))}
     found = {
         "PPO": ppo(more, "Stable-Baselines3", peer_ppo(more)),
         "zoo (PPO)": ppo(ZOO_PPO | more, "Stable-Baselines3", peer_ppo(ZOO_PPO | more)),
-        "DQN": {"ours": ours(train_dqn, more), "Stable-Baselines3": peer_dqn(more)},
+        "DQN": dqn(more),
+        "DQN without n-step returns": dqn({"n_step": 1} | more),
     }
     return {name: ways for name, ways in found.items() if only is None or name.lower().startswith(only)}
 
