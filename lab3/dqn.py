@@ -1,4 +1,4 @@
-"""Deep Q-learning (Mnih et al. 2015), with double DQN (van Hasselt et al. 2016) and n-step returns as options."""
+"""Deep Q-learning (Mnih et al. 2015), with double DQN (van Hasselt et al. 2016) and n-step returns (Sutton 1988)."""
 
 import copy
 from collections.abc import Iterator

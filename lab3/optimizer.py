@@ -42,7 +42,7 @@ class FlatAdam:
     def clip(self, norm: float) -> None:
         """Scale the gradient down to this norm, where its own is greater."""
         gradient = self.vector.grad
-        gradient.mul_((norm / (gradient.norm() + 1e-6)).clamp(max=1))
+        gradient.mul_((norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp(max=1))
 
     @torch.no_grad()
     def step(self) -> None:

@@ -1,13 +1,14 @@
 """Deep Q-learning on any gymnasium environment with discrete actions.
 
-    python lab3/train_dqn.py                             CartPole-v1: 100,000 steps, about a minute
-    python lab3/train_dqn.py --double --dueling --n-step 3
-    python lab3/train_dqn.py --env LunarLander-v3
+    python lab3/train_dqn.py                             CartPole-v1: 100,000 steps, half a minute
+    python lab3/train_dqn.py --n-step 1                  targets of one step, as in Mnih et al. (2015)
+    python lab3/train_dqn.py --double --dueling
+    python lab3/train_dqn.py --env LunarLander-v3        300,000 steps, ten minutes
     tensorboard --logdir lab3/model
 
-The last weights are seldom the best: returns swing from one evaluation to the next, so the run keeps the weights of the
-best evaluation and tests those, from other starts. TensorBoard shows both returns, and q, the mean of the values that
-were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/dqn.py.
+The last weights are not always the best: returns can fall from one evaluation to the next, so the run keeps the weights
+of the best evaluation and tests those, from other starts. TensorBoard shows both returns, and q, the mean of the values
+that were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/dqn.py.
 """
 
 import dataclasses

@@ -277,7 +277,7 @@ def test_dqn_counts_updates_and_targets_on_the_environments_steps(tmp_path, monk
     copies = []
     update_target = DQNTrainer.update_target
     monkeypatch.setattr(DQNTrainer, "update_target", lambda self: (copies.append(self.env_steps), update_target(self)))
-    trainer = dqn(tmp_path, steps=400, learning_starts=100, target_every=50)
+    trainer = dqn(tmp_path, steps=400, learning_starts=100, target_every=50, n_step=1)
     trainer.train()
     assert trainer.env_steps == 400
     assert trainer.step == 2 * len(range(100, 401, 4))
