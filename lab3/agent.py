@@ -32,14 +32,7 @@ class Agent:
     itself for ever in a state that looks as before (Singh, Jaakkola & Jordan 1994).
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        env_id: str,
-        device: torch.device | str = "cpu",
-        actions: str = "greedy",
-        seed: int = 0,
-    ):
+    def __init__(self, model: nn.Module, env_id: str, actions: str = "greedy", seed: int = 0):
         """Args:
         model: of this lab. env_id: what it plays.
         actions: ``greedy`` or ``sampled``. seed: of the draws, which no other random numbers depend on.
@@ -49,7 +42,7 @@ class Agent:
         """
         sampled = actions == "sampled"
         require(not sampled or hasattr(model, "sample"), "--actions sampled: action values are no policy to draw from")
-        self.model, self.env_id, self.device = model, env_id, device
+        self.model, self.env_id = model, env_id
         self.outputs = models.acting(model)
         self.generator = torch.Generator().manual_seed(seed) if sampled else None
 
@@ -75,7 +68,7 @@ def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str
         model.load_state_dict(content["weights"])
         about = content["about"]
         actions = actions or about.get("actions", "greedy")
-        return Agent(model.to(device).eval(), str(about["env"]), device, actions, seed)
+        return Agent(model.to(device).eval(), str(about["env"]), actions, seed)
     except FileNotFoundError:
         why = "its first evaluation was not reached, or its weights are too large to be published: train it yourself"
         raise UsageError(f"{path.parent} has no best.pt: {why}") from None

@@ -266,7 +266,7 @@ class RLTrainer(Trainer):
         closed; the mode (training or evaluation) is what it was before."""
         config, training = self.config, self.model.training
         self.model.eval()
-        agent = Agent(self.model, config.env, self.device, config.actions, config.seed)
+        agent = Agent(self.model, config.env, config.actions, config.seed)
         returns, lengths = play_episodes(agent.act, envs)
         self.model.train(training)
         envs.close()
