@@ -22,7 +22,6 @@ class DQNTrainer(RLTrainer):
         """``config``: see ``lab3/train_dqn.py``."""
         super().__init__(model, config, envs)
         self.target = copy.deepcopy(self.model).requires_grad_(False)
-        self.copied = 0  # the network's step that the target network has
         example = np.empty(envs.observation_space.shape, envs.observation_space.dtype)
         self.buffer = ReplayBuffer(config.buffer_size, envs.num_envs, example, config.gamma, config.n_step)
 
@@ -85,10 +84,7 @@ class DQNTrainer(RLTrainer):
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Copy the network into the target network, where it learned since the last time."""
-        if self.step == self.copied:
-            return
-        self.copied = self.step
+        """Copy the network into the target network."""
         for old, new in zip(self.target.parameters(), self.model.parameters(), strict=True):
             old.copy_(new)
 
@@ -112,7 +108,6 @@ class DQNTrainer(RLTrainer):
     def restore_more(self, content: dict[str, Any]) -> None:
         super().restore_more(content)
         self.target.load_state_dict(content["target"])
-        self.copied = -1
         self.buffer.load_state_dict(content["replay"])
         if self.observations is None:  # the episodes that were being played are not gone on with
             self.buffer.forget_pending()
