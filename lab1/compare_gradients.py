@@ -7,8 +7,8 @@
 
 For each depth and seed, a CNN and a ResCNN start from the same weights and see the same batches for 150 iterations.
 Logged at every iteration: the magnitude (L2 norm) of the gradient of each layer's weights. Measured before the first
-iteration and after the last: how much input gradients at points on a line between two images have in common (see
-lab1/gradients.py). The ratio of first to last layer says whether gradients vanish, the latter whether they shatter.
+iteration and after the last: how much input gradients at points on a line between two images have in common. The ratio
+of first to last layer says whether gradients vanish, the latter whether they shatter (lab1/explanation/gradients.py).
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.config import RunConfig, launch, prepare, require
+from lab1.engine.config import RunConfig, require
+from lab1.engine.launch import launch, prepare
 from lab1.train_mlp import Real
 
 NETWORKS = {"plain": False, "residual": True}
@@ -85,7 +86,7 @@ def train_side_by_side(trainers: dict[str, Any], batches: Iterable, logs: dict[s
     """One step of every network on each batch. Returns for each network ``loss`` and ``norms``, a list over iterations:
     of the loss, and of the norms of the layers' gradients with which that step was made. A network whose loss is not
     finite takes no further step."""
-    from lab1.gradients import gradient_norms
+    from lab1.explanation.gradients import gradient_norms
 
     taken = {name: {"loss": [], "norms": []} for name in trainers}
     for iteration, batch in enumerate(batches, start=1):
@@ -106,7 +107,7 @@ def common_gradients(model, images) -> list[float]:
     for the first class's logit; ``POINTS`` numbers, from 1 at no distance to that of the two ends."""
     import torch
 
-    from lab1.gradients import correlations, input_gradients, line, with_batch_statistics
+    from lab1.explanation.gradients import correlations, input_gradients, line, with_batch_statistics
 
     model = with_batch_statistics(model, images)
     ends = zip(images[0 : 2 * LINES : 2], images[1 : 2 * LINES : 2], strict=False)
@@ -116,8 +117,9 @@ def common_gradients(model, images) -> list[float]:
 
 def compare(config: Config, depth: int, seed: int, images, folder: Path) -> list[dict[str, Any]]:
     """Train the two networks of one depth and seed side by side; returns an entry of the results for each."""
-    from lab1 import logbook, train_cnn
-    from lab1.gradients import weight_tensors
+    from lab1 import train_cnn
+    from lab1.engine import logbook
+    from lab1.explanation.gradients import weight_tensors
 
     set_ups = {network: train_cnn.set_up(config.network(depth, seed, network), images) for network in NETWORKS}
     trainers = {network: trainer for network, (trainer, _) in set_ups.items()}
@@ -157,7 +159,7 @@ def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each depth, network and moment, over the seeds: the ratio of the norms of first and last layer, and the
     correlation of the input gradients of neighbours on a line, each as mean, low and high end of its 95 % interval."""
-    from lab1.metrics import mean_interval, ratio_interval
+    from lab1.engine.metrics import mean_interval, ratio_interval
 
     rows = []
     for depth, network, moment in itertools.product(sorted({run["depth"] for run in runs}), NETWORKS, ("start", "end")):
@@ -193,12 +195,13 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Compare at every depth and seed that is not done yet; returns the summary."""
-    from lab1 import data, distributed
-    from lab1.series import interruptible, open_series, write_series
+    from lab1.engine import distributed
+    from lab1.engine.series import interruptible, open_series, write_series
+    from lab1.images import datasets
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a comparison runs in one process, without torchrun")
-    images = data.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+    images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
     config.dataset = images.name
     folder, runs = open_series(config)
     with interruptible(folder):

@@ -5,7 +5,7 @@
     python lab1/detect_digits.py --run mlp-128-64-seed0  detect with the classifier of exercise 1.1, as it is
     tensorboard --logdir lab1/model
 
-The surgery, linear layers that become convolutions, is in lab1/detection.py; the canvases are in lab1/canvases.py.
+The surgery, linear layers that become convolutions, is in lab1/detection/detector.py, the canvases beside it.
 Trained here, the classifier has an eleventh class, background. Digits to learn from, for validation and for the test
 are different ones; the threshold is chosen on validation canvases.
 """
@@ -14,7 +14,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from lab1.config import TrainConfig, find_precision, find_run, flag, launch, prepare, require
+from lab1.engine.config import TrainConfig, find_run, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 
 @dataclasses.dataclass
@@ -53,8 +55,8 @@ class Config(TrainConfig):
 def draw(images, config: Config) -> dict[str, dict]:
     """Canvases of each kind from the digits of each part: ``["test"]["grid"]`` and so on. Those of validation and test
     are the same for every seed, so that detectors can be compared."""
-    from lab1 import canvases
-    from lab1.data import stratified_split
+    from lab1.detection import canvases
+    from lab1.engine.randomness import stratified_split
 
     held_out = min(5000, len(images.train_labels) // 10)
     rest, validation = stratified_split(images.train_labels, held_out, seed=0)
@@ -77,8 +79,9 @@ def draw(images, config: Config) -> dict[str, dict]:
 
 def detect_with(config: Config, images, device) -> dict:
     """Detect with the network of a run, as it is; writes a run of its own."""
-    from lab1 import logbook, models
-    from lab1.detector_trainer import evaluate
+    from lab1 import models
+    from lab1.detection.trainer import evaluate
+    from lab1.engine import logbook
 
     model, about = models.load(find_run(config.run, config.runs_folder(), published=True) / "best.pt", device)
     classes = about.get("classes", [])[:10]
@@ -110,13 +113,15 @@ def main(config: Config) -> dict:
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     import torch
 
-    from lab1 import canvases, data
-    from lab1.detector_trainer import DetectorTrainer
+    from lab1.detection import canvases
+    from lab1.detection.trainer import DetectorTrainer
+    from lab1.images import datasets
+    from lab1.images.batches import Batches, about_data, pixel_statistics
     from lab1.models import MLP, LeNet
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
+    images = datasets.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
     config.dataset = images.name
     if config.run is not None:
         return detect_with(config, images, device)
@@ -126,12 +131,12 @@ def main(config: Config) -> dict:
     for part, kinds in drawn.items():
         cut = [canvases.windows(each, config.seed) for each in kinds.values()]
         windows[part] = tuple(torch.cat(parts).to(device) for parts in zip(*cut, strict=True))
-    mean, std = data.pixel_statistics(windows["train"][0].cpu())
+    mean, std = pixel_statistics(windows["train"][0].cpu())
     limit = 3 if config.dry_run else None
-    train = data.Batches(*windows["train"], config.batch_size, mean, std, seed=config.seed, limit=limit)
-    validation, test = (data.Batches(*windows[part], 1000, mean, std, limit=limit) for part in ("validation", "test"))
+    train = Batches(*windows["train"], config.batch_size, mean, std, seed=config.seed, limit=limit)
+    validation, test = (Batches(*windows[part], 1000, mean, std, limit=limit) for part in ("validation", "test"))
     classes = [*images.classes, "background"]
-    about = data.about(images, train) | {"classes": classes}
+    about = about_data(images, train) | {"classes": classes}
 
     model = LeNet(len(classes)) if config.network == "lenet" else MLP((784, 256, 128, len(classes)))
     trainer = DetectorTrainer(model, config, about, drawn["validation"]["random"], drawn["test"])

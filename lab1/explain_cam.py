@@ -6,7 +6,7 @@
     python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate      is it the object that it looks at?
 
 It writes a folder with sheet.png: of each image the most probable classes and the map of each. All maps of an image
-share one scale. Where the true class is not among them, its map comes last. The formulas are in lab1/cam.py.
+share one scale. Where the true class is not among them, its map comes last. The formulas: lab1/explanation/cam.py.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lab1.config import RunConfig, find_run, flag, launch, prepare, require
+from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.launch import launch, prepare
 
 
 @dataclasses.dataclass
@@ -72,8 +73,11 @@ def choose(images, probabilities, config: Config) -> list[int]:
 def main(config: Config) -> dict:
     """Explain images, evaluate where asked for; returns what results.json holds under "test"."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab1 import cam_evaluation, data, logbook, models
-    from lab1.cam_sheet import Example, contact_sheet, network_input, predict, read_image
+    from lab1 import models
+    from lab1.engine import logbook
+    from lab1.explanation import evaluation
+    from lab1.explanation.sheet import Example, contact_sheet, network_input, predict, read_image
+    from lab1.images import datasets
 
     device = prepare(config)
     source = find_run(config.run, config.runs_folder(), published=True)
@@ -86,7 +90,7 @@ def main(config: Config) -> dict:
     )
     examples, test = [read_image(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
-        images = data.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+        images = datasets.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)
         for row in choose(images, lambda: predict(model, inputs), config):
@@ -94,10 +98,10 @@ def main(config: Config) -> dict:
     figure, said = contact_sheet(examples, model, about, config.method, config.top)
     if config.evaluate:
         limit = 16 if config.dry_run else None
-        test = cam_evaluation.evaluate(
+        test = evaluation.evaluate(
             model, inputs[:limit], images.test_labels[:limit], images.test_boxes[:limit], config.seed
         )
-        print(cam_evaluation.table(test))
+        print(evaluation.table(test))
 
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()

@@ -1,21 +1,23 @@
 """The networks of lab 1. Logits leave them: no softmax and no ReLU after the last layer.
 
-Every network has ``features(x)``, what the last layer sees, and ``head``, that linear layer; and ``arguments``, with
-which ``build`` makes the same network again.
+Every network has ``features(x)``, what the last layer sees, and ``head``, that linear layer. ``@register`` lets scripts
+load it again from a run; one of your own goes to the end of this file (README.md, "Changing it").
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lab1 import checkpoint
-from lab1.config import UsageError, require
+from lab1.engine.config import require
+from lab1.engine.registry import build as build
+from lab1.engine.registry import describe as describe
+from lab1.engine.registry import load as load  # to be had from here, where the networks are known
+from lab1.engine.registry import register
 
 
+@register
 class MLP(nn.Module):
     """Multi-layer perceptron: linear layers with ReLU between them.
 
@@ -102,6 +104,7 @@ class ResidualBlock(nn.Module):
         return self.after(x + self.branch(x))
 
 
+@register
 class CNN(nn.Module):
     """Plain convolutional network: a stem, ``depth`` blocks of two 3x3 convolutions, the mean over space, one linear
     layer (He et al. 2016, section 4.2, without the shortcuts).
@@ -149,7 +152,6 @@ class CNN(nn.Module):
         for name, number in numbers.items():
             require(number >= 1, f"{name} {number}: a {type(self).__name__} needs 1 or more")
         require(norm in ("batch", "none"), f"norm {norm!r}: use batch or none")
-        self.arguments = {**numbers, "norm": norm}
         layers = [convolution(in_channels, width, norm), nn.ReLU(inplace=True)]
         for stage, blocks in enumerate(blocks_per_stage(depth)):
             channels = width * 2**stage
@@ -175,6 +177,7 @@ class CNN(nn.Module):
         return self.head(self.features(x).mean((2, 3)))
 
 
+@register
 class ResCNN(CNN):
     """``CNN`` with the identity around each block: a residual network (He et al. 2016). See there for its size.
 
@@ -213,17 +216,17 @@ def blocks_per_stage(depth: int) -> list[int]:
     return [(depth + 2 - stage) // 3 for stage in range(3)]
 
 
+@register
 class LeNet(nn.Module):
     """A small convolutional network for 28 x 28 grey images, after LeNet-5 (LeCun et al. 1998, figure 2) but with ReLU
     and max pooling: 5x5 convolutions of 16 and 32 channels without padding, then 128 hidden units.
 
     Without padding, a window of a large image passes through it exactly as an image of its own would: what
-    ``lab1.detection`` needs. 80,331 parameters with 11 classes.
+    ``lab1.detection.detector`` needs. 80,331 parameters with 11 classes.
     """
 
     def __init__(self, classes: int = 10):
         super().__init__()
-        self.arguments = {"classes": classes}
         layers: list[nn.Module] = []
         for in_channels, channels in ((1, 16), (16, 32)):
             layers += [nn.Conv2d(in_channels, channels, 5), nn.MaxPool2d(2), nn.ReLU()]
@@ -248,48 +251,3 @@ def count_macs(model: nn.Module, input_shape: Sequence[int]) -> int:
         model.eval()(torch.zeros(1, *input_shape, device=device))
     model.train(training)
     return counter.get_total_flops() // 2  # a multiplication and an addition count as two
-
-
-# What a checkpoint may ask for by name; nothing is ever imported by a name found in a file.
-MODELS = {"MLP": MLP, "CNN": CNN, "ResCNN": ResCNN, "LeNet": LeNet}
-
-
-def build(description: dict[str, Any]) -> nn.Module:
-    """The untrained network of a description ``{"class": "MLP", "arguments": {...}}``.
-
-    Raises:
-        UsageError: for a class that is not one of this lab's.
-    """
-    name = description.get("class")
-    require(name in MODELS, f"a network of class {name!r} is none of this lab's ({', '.join(MODELS)})")
-    try:
-        return MODELS[name](**description["arguments"])
-    except (TypeError, KeyError) as error:
-        raise UsageError(f"the description of a {name} does not fit: {error}") from None
-
-
-def describe(model: nn.Module) -> dict[str, Any]:
-    """What ``build`` needs to make this network again."""
-    return {"class": type(model).__name__, "arguments": model.arguments}
-
-
-def load(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network of a ``best.pt``, in evaluation mode, and what is stored beside it (data set, classes,
-    normalisation).
-
-    Raises:
-        UsageError: where there is no such file, or it is not a network of this lab.
-    """
-    try:
-        content = checkpoint.load(Path(path), device)
-        require(isinstance(content, dict), f"{path} holds no network of this lab")
-        model, about = build(content["model"]), content["about"]
-        model.load_state_dict(content["weights"])
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}; train a network first") from None
-    except checkpoint.BrokenCheckpoint as error:
-        raise UsageError(str(error)) from None
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} holds no network of this lab: {reason}") from None
-    return model.to(device).eval(), about

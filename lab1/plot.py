@@ -5,7 +5,6 @@ python lab1/plot.py --runs lab1/model     figures of your own runs
 """
 
 import dataclasses
-import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from lab1.config import UsageError, launch, require
+from lab1.engine.figures import by_experiment, read_runs
+from lab1.engine.launch import launch
 
 LAB = Path(__file__).resolve().parent
 PICTURES = ("detections.png", "sheet.png")  # what runs that trained nothing, or more than a classifier, drew themselves
@@ -29,31 +29,6 @@ class Config:
     """Folder of finished runs."""
     figures: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "figures"
     """Folder that the figures are written to."""
-
-
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its
-    place in the sweep's figure and is left out.
-
-    Raises:
-        UsageError: where there is none.
-    """
-    paths = sorted(Path(folder).rglob("results.json"))
-    require(len(paths) > 0, f"{folder} holds no finished run (no results.json); train one first")
-    try:
-        runs = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-        series = {folder for folder, run in runs.items() if "runs" in run}
-        return [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"a results.json under {folder} cannot be read: {error}") from None
-
-
-def by_experiment(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Runs that differ in nothing but the seed, under the name that they share."""
-    groups = defaultdict(list)
-    for run in runs:
-        groups[run["name"].split("-seed")[0]].append(run)
-    return groups
 
 
 def learning_curves(name: str, runs: list[dict[str, Any]]):
@@ -90,7 +65,7 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     failed to train is a cross at the bottom."""
     from matplotlib import pyplot, ticker
 
-    from lab1.metrics import mean_interval
+    from lab1.engine.metrics import mean_interval
 
     (sweep,) = runs
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
@@ -135,7 +110,7 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
     how much input gradients have in common, by distance on a line between two images. Mean and 95 % interval."""
     from matplotlib import pyplot
 
-    from lab1.metrics import mean_interval, ratio_interval
+    from lab1.engine.metrics import mean_interval, ratio_interval
 
     (comparison,) = runs
     depths = sorted({run["depth"] for run in comparison["runs"]})

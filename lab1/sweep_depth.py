@@ -18,7 +18,9 @@ import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.config import RunFailed, TrainConfig, find_precision, flag, launch, prepare, require
+from lab1.engine.config import RunFailed, TrainConfig, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 from lab1.train_mlp import Real, Whole
 
 SETTINGS = {
@@ -179,14 +181,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Train every network that is not done yet; returns the summary."""
-    from lab1 import data, distributed, logbook
-    from lab1.series import interruptible, open_series, write_series
+    from lab1.engine import distributed, logbook
+    from lab1.engine.series import interruptible, open_series, write_series
+    from lab1.images import datasets
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a sweep runs in one process, without torchrun")
     config.precision = find_precision(config.precision, device)
     kind = {"channels": 3, "size": 32} if config.family == "cnn" else {"channels": 1, "size": 28}
-    images = data.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
+    images = datasets.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
     config.dataset = images.name
     folder, runs = open_series(config)
     with interruptible(folder):

@@ -12,7 +12,9 @@ lab1/sweep_depth.py compares depths; the networks and what they cost are in lab1
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.config import TrainConfig, find_precision, flag, launch, prepare, require
+from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 
 @dataclasses.dataclass
@@ -71,30 +73,32 @@ class Config(TrainConfig):
 def set_up(config: Config, images=None):
     """The network in its Trainer, and what to train, validate and test it on: ``(trainer, (train, validation, test))``.
 
-    images: an ``lab1.data.ImageData`` that is loaded already; by default the one that ``config.dataset`` names.
+    images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab1 import data
-    from lab1.cnn_trainer import CNNTrainer
+    from lab1.images import datasets
+    from lab1.images.augment import crop_and_flip
+    from lab1.images.batches import about_data, split_batches
+    from lab1.images.trainer import CNNTrainer
     from lab1.models import CNN, ResCNN
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     if images is None:
-        images = data.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+        images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
     config.dataset = images.name  # what was used, not what was asked for: it goes into the name and the results
-    batches = data.split_batches(
+    batches = split_batches(
         images,
         config.batch_size,
         config.seed,
         device,
-        augment=data.crop_and_flip if config.augment else None,
+        augment=crop_and_flip if config.augment else None,
         limit=3 if config.dry_run else None,
         train_count=config.train_images,
     )
     network = ResCNN if config.residual else CNN
     model = network(config.depth, config.width, config.norm, in_channels=3, classes=len(images.classes))
-    return CNNTrainer(model, config, data.about(images, batches[0])), batches
+    return CNNTrainer(model, config, about_data(images, batches[0])), batches
 
 
 def main(config: Config) -> dict:

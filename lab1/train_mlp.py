@@ -11,7 +11,8 @@ Without a network and without MNIST on the disk it takes the 1,797 digits that s
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.config import TrainConfig, flag, launch, prepare, require
+from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.launch import launch, prepare
 
 # What was chosen on validation, for each data set; a flag that is given takes precedence.
 SETTINGS = {
@@ -78,28 +79,30 @@ class Config(TrainConfig):
 def set_up(config: Config, images=None):
     """The network in its Trainer, and what to train, validate and test it on: ``(trainer, (train, validation, test))``.
 
-    images: an ``lab1.data.ImageData`` that is loaded already; by default the one that ``config.dataset`` names.
+    images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab1 import data
+    from lab1.images import datasets
+    from lab1.images.augment import random_affine
+    from lab1.images.batches import about_data, split_batches
     from lab1.models import MLP
     from lab1.trainer import Trainer
 
     device = prepare(config)
     if images is None:
-        images = data.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
+        images = datasets.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
     config.use(images.name)
-    batches = data.split_batches(
+    batches = split_batches(
         images,
         config.batch_size,
         config.seed,
         device,
-        augment=data.random_affine if config.augment else None,
+        augment=random_affine if config.augment else None,
         limit=3 if config.dry_run else None,
         train_count=config.train_images,
     )
     model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)
-    return Trainer(model, config, data.about(images, batches[0])), batches
+    return Trainer(model, config, about_data(images, batches[0])), batches
 
 
 def main(config: Config) -> dict:

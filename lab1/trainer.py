@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from lab1 import checkpoint, distributed
-from lab1.config import Interrupted, RunFailed, TrainConfig, find_device, require
-from lab1.metrics import Averages, classification_loss, in_words
-from lab1.reports import classification_report
-from lab1.run import Run
-from lab1.signals import StopSignals
+from lab1.engine import checkpoint, distributed
+from lab1.engine.config import Interrupted, RunFailed, TrainConfig, require
+from lab1.engine.devices import find_device
+from lab1.engine.figures import confusion_figure
+from lab1.engine.metrics import Averages, by_class, classification_loss, confusion_matrix, in_words
+from lab1.engine.run import Run
+from lab1.engine.signals import StopSignals
 
 HOUSEKEEPING_SECONDS = 0.2  # how often the loop looks at the losses, the progress bar and the clock
+SHOWN_MISTAKES = 64  # wrongly classified images in TensorBoard, at most
 SAVE_SECONDS = 300  # a checkpoint is due after this long, besides the one at the end of each epoch
 
 
@@ -38,7 +40,7 @@ class Trainer(Run):
 
     A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``
     and ``report`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
-    ``epoch(number, start)``, such as ``lab1.data.Batches``, resumes exactly in the middle of an epoch.
+    ``epoch(number, start)``, such as ``lab1.images.batches.Batches``, resumes exactly in the middle of an epoch.
     """
 
     counted = "examples"  # what ``weight`` counts
@@ -47,8 +49,8 @@ class Trainer(Run):
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
         model: returns logits ``[B, K]``; has ``arguments`` (see ``lab1.models``).
-        config: see ``lab1.config``.
-        about: what ``best.pt`` says of the data: ``dataset``, ``classes``, ``mean``, ``std`` (see ``lab1.data.about``).
+        config: see ``lab1.engine.config``.
+        about: what ``best.pt`` says of the data: ``dataset``, ``classes``, ``mean``, ``std`` (see ``about_data``).
         """
         self.config, self.about = config, about or {}
         self.device = find_device(config.device)
@@ -109,8 +111,30 @@ class Trainer(Run):
         return self.config.learning_rate * warmup_cosine(step, total, total // 20)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
-        """What ``test`` should say beyond the metrics; here how each class fares, where the classes have names."""
-        return classification_report(self, batches) if "classes" in self.about else {}
+        """What ``test`` should say beyond the metrics; here, where the classes have names, how each of them fares (see
+        ``by_class``), with the confusion matrix as a figure, in the run's folder and in TensorBoard, and there also, of
+        images, those that were taken for another class."""
+        if "classes" not in self.about:
+            return {}
+        classes, mistakes = self.about["classes"], []
+        confusion = torch.zeros(len(classes), len(classes))
+        self.model.eval()
+        with torch.no_grad():
+            for inputs, labels in batches:
+                labels, predicted = labels.cpu(), self.logits(inputs).argmax(1).cpu()
+                confusion += confusion_matrix(predicted, labels, len(classes))
+                if isinstance(inputs, Tensor) and inputs.ndim == 4:
+                    mistakes.append(inputs.cpu()[predicted != labels])
+        counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
+        found = by_class(counts, classes)
+        if distributed.rank() == 0:
+            figure = confusion_figure(counts.numpy(), classes)
+            figure.savefig(self.folder / "confusion.png", dpi=120)
+            self.log.figure("confusion matrix/test", figure, self.epoch)
+            self.log.scalars({"macro_f1/test": found["macro_f1"]}, self.epoch)
+            if mistakes:
+                self.log.images("mistakes/test", torch.cat(mistakes)[:SHOWN_MISTAKES], self.epoch)
+        return found
 
     def clip_gradients(self, norm: float) -> None:
         """Scale the gradients down to this norm, over all parameters, where theirs is greater."""

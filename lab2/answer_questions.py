@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.config import TrainConfig, find_precision, flag, launch, prepare, require
+from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 MODELS = {"finetune": "distilbert/distilbert-base-uncased", "likelihood": "distilbert/distilgpt2"}
 
@@ -90,7 +92,7 @@ def train(config: Config, data, device) -> dict[str, Any]:
 
 def measure(config: Config, data, device) -> dict[str, Any]:
     """Answer by likelihood; returns the test metrics."""
-    from lab1 import distributed
+    from lab1.engine import distributed
     from lab2 import likelihood, task_runs
 
     require(distributed.world_size() == 1, "--method likelihood runs in one process, without torchrun")

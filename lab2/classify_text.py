@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.config import TrainConfig, find_precision, flag, launch, prepare, require
+from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 RATES = {"finetune": 5e-5, "lora": 1e-3}
 
@@ -100,8 +102,9 @@ def train(config: Config, data, device) -> dict[str, Any]:
 
 def fit(config: Config, data, device) -> dict[str, Any]:
     """A linear classifier on fixed features; returns the test metrics."""
-    from lab1 import distributed
-    from lab1.reports import by_class, confusion_figure
+    from lab1.engine import distributed
+    from lab1.engine.figures import confusion_figure
+    from lab1.engine.metrics import by_class
     from lab2 import encoders, shallow, task_runs
     from lab2.tasks import PARTS
 

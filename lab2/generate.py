@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from lab1.config import RunConfig, find_run, flag, launch, prepare, require
+from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.launch import launch, prepare
 
 RUN = "gpt-6x192-seed0"
 TOKENIZERS = ("characters", "bpe-512", "bpe-4096", "openai-community/gpt2")
@@ -87,7 +88,7 @@ def load_model(config: Config, device, download: bool):
 
 def count_tokens(config: Config, parts: dict[str, str], whole: str, download: bool) -> dict[str, Any]:
     """The length of the test part for each tokenizer; of the default ones, those that cannot be had are left out."""
-    from lab1.data import Unavailable
+    from lab1.engine.network import Unavailable
     from lab2 import decoding, tokens
 
     rows = {}
@@ -121,7 +122,7 @@ def main(config: Config) -> dict[str, Any]:
     """Count, write, measure; returns what ``results.json`` holds."""
     import torch
 
-    from lab1 import logbook
+    from lab1.engine import logbook
     from lab2 import decoding, text
 
     if config.dry_run:

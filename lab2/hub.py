@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab1.config import UsageError, require
-from lab1.data import NETWORK_SECONDS, require_network
+from lab1.engine.config import UsageError, require
+from lab1.engine.network import NETWORK_SECONDS, require_network
 
 # Read by huggingface_hub as it is imported: at most this many seconds without an answer.
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(NETWORK_SECONDS))

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab1 import checkpoint
-from lab1.config import REPOSITORY, UsageError, require
+from lab1.engine import checkpoint
+from lab1.engine.config import REPOSITORY, UsageError, require
 from lab2 import sampling
 
 # GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with and

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from lab1.config import launch
+from lab1.engine.launch import launch
 
 LAB = Path(__file__).resolve().parent
 Run = dict[str, Any]
@@ -93,7 +93,7 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from lab1.plot import by_experiment, read_runs
+    from lab1.engine.figures import by_experiment, read_runs
     from lab2.task_figures import task_figures
 
     runs = read_runs(config.runs)

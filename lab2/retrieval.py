@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab1 import distributed
-from lab1.batches import random_generator
-from lab1.distributed import rank, world_size
-from lab1.metrics import bootstrap_interval
+from lab1.engine import distributed
+from lab1.engine.distributed import rank, world_size
+from lab1.engine.metrics import bootstrap_interval
+from lab1.engine.randomness import random_generator
 from lab2.encoders import Encoder
 from lab2.ranking import BM25, hybrid, measures, relevance
 from lab2.task_trainer import TaskTrainer

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.config import TrainConfig, find_precision, launch, prepare, require
+from lab1.engine.config import TrainConfig, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 
 @dataclasses.dataclass
@@ -62,7 +64,7 @@ class Config(TrainConfig):
 
 def main(config: Config) -> dict[str, Any]:
     """Search, after fine-tuning where asked for; returns the test metrics."""
-    from lab1 import distributed
+    from lab1.engine import distributed
     from lab2 import encoders, retrieval, task_runs, tasks
 
     device = prepare(config)

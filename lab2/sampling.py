@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1.config import require
+from lab1.engine.config import require
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

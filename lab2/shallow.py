@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab1.metrics import confusion_matrix
+from lab1.engine.metrics import confusion_matrix
 from lab2.tasks import PARTS, TaskData
 
 CLASSIFIERS = ("logistic", "svm")

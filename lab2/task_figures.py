@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lab1.metrics import bootstrap_interval
+from lab1.engine.metrics import bootstrap_interval
 from lab2.task_runs import classification_rows
 
 Run = dict[str, Any]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lab1.config import RunConfig
+from lab1.engine.config import RunConfig
 
 
 def use_tiny(config: RunConfig, data: str | None = None, model: str | None = None) -> None:
@@ -43,7 +43,7 @@ def write_run(config: RunConfig, device, results: dict[str, Any], figures: dict[
             ``test`` go to TensorBoard too.
         figures: Matplotlib figures by name, for TensorBoard and as ``<name>.png``.
     """
-    from lab1 import logbook
+    from lab1.engine import logbook
 
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1.config import TrainConfig
-from lab1.metrics import classification_loss
+from lab1.engine.config import TrainConfig
+from lab1.engine.metrics import classification_loss
 from lab1.trainer import Trainer
 from lab2.encoders import Encoder, trainable
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab1.batches import stratified_split
-from lab1.config import UsageError, require
+from lab1.engine.config import UsageError, require
+from lab1.engine.randomness import stratified_split
 from lab2 import hub
 
 # Short names: what they are on the hub (name, configuration), and how people call their classes.

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lab1.batches import random_generator
-from lab1.config import UsageError, require
-from lab1.data import NETWORK_SECONDS, Unavailable, require_network
-from lab1.distributed import first_process_first, rank, world_size
+from lab1.engine.config import UsageError, require
+from lab1.engine.distributed import first_process_first, rank, world_size
+from lab1.engine.network import NETWORK_SECONDS, Unavailable, require_network
+from lab1.engine.randomness import random_generator
 
 # The complete poem with all accents, UTF-8: ebook 1012.
 COMMEDIA = "https://www.gutenberg.org/cache/epub/1012/pg1012.txt"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab1.batches import random_generator
-from lab1.distributed import rank, world_size
+from lab1.engine.distributed import rank, world_size
+from lab1.engine.randomness import random_generator
 
 POOL = 50  # batches' worth of shuffled examples that are sorted by length together
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab1.config import REPOSITORY, UsageError, require
+from lab1.engine.config import REPOSITORY, UsageError, require
 from lab2 import hub
 
 

@@ -15,7 +15,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.config import RunConfig, find_precision, flag, launch, prepare, require
+from lab1.engine.config import RunConfig, flag, require
+from lab1.engine.devices import find_precision
+from lab1.engine.launch import launch, prepare
 
 # laptop: the best of four on validation, each within three quarters of an hour on one busy core; the other three had a
 # weight decay of 0.1. nano: the size that nanoGPT documents for a laptop's processor.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1.config import require
+from lab1.engine.config import require
 from lab1.trainer import Trainer
 from lab2.decoding import indented
 from lab2.models import GPT

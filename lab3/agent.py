@@ -8,8 +8,8 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from lab1 import checkpoint
-from lab1.config import UsageError, find_run, require
+from lab1.engine import checkpoint
+from lab1.engine.config import UsageError, find_run, require
 from lab3 import models
 
 

@@ -20,7 +20,8 @@ import statistics
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.config import RunConfig, RunFailed, launch, prepare, require
+from lab1.engine.config import RunConfig, RunFailed, require
+from lab1.engine.launch import launch, prepare
 from lab3.config import Whole
 
 # What each agent is: its script, and the flags that make it what it is.
@@ -164,7 +165,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every agent that is not done yet; returns the summary."""
     from gymnasium.spaces import Discrete
 
-    from lab1.series import interruptible, open_series, write_series
+    from lab1.engine.series import interruptible, open_series, write_series
     from lab3 import environments
 
     device = prepare(config)

@@ -7,7 +7,8 @@ import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from lab1.config import RunConfig, flag, prepare, require
+from lab1.engine.config import RunConfig, flag, require
+from lab1.engine.launch import prepare
 
 Whole = Annotated[int | None, flag("INT")]
 Real = Annotated[float | None, flag("FLOAT")]
@@ -213,7 +214,7 @@ def prepare_torch(config: RLConfig) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
-    from lab1 import distributed
+    from lab1.engine import distributed
 
     prepare(config)
     require(distributed.world_size() == 1, "lab 3 runs in one process, without torchrun")

@@ -24,7 +24,7 @@ from gymnasium.wrappers import (
     ResizeObservation,
 )
 
-from lab1.config import UsageError, require
+from lab1.engine.config import UsageError, require
 
 # What an environment is made with where the algorithms need it so: a choice of five actions for the car.
 KEYWORDS: dict[str, dict[str, Any]] = {"CarRacing-v3": {"continuous": False}}

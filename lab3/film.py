@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
 
 GIF_WIDTH, GIF_RATE = 320, 25  # pixels and frames a second, at most
 

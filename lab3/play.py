@@ -17,7 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.config import RunConfig, UsageError, find_run, flag, launch, prepare, require
+from lab1.engine.config import RunConfig, UsageError, find_run, flag, require
+from lab1.engine.launch import launch, prepare
 
 FILMED = 5  # episodes, at most, that a film holds
 

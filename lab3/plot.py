@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from lab1.config import launch
-from lab1.plot import read_runs
+from lab1.engine.figures import read_runs
+from lab1.engine.launch import launch
 
 LAB = Path(__file__).resolve().parent
 ALGORITHMS = ("ppo", "dqn", "reinforce")

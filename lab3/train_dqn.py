@@ -13,7 +13,8 @@ that were learned from. Hyperparameters: the table in lab3/config.py. The algori
 
 import dataclasses
 
-from lab1.config import launch, require
+from lab1.engine.config import require
+from lab1.engine.launch import launch
 from lab3.config import Real, RLConfig, Whole, hyperparameters, prepare_torch
 
 

@@ -13,7 +13,8 @@ better than their mean). Hyperparameters: the table in lab3/config.py. The algor
 import dataclasses
 from typing import Literal
 
-from lab1.config import launch, require
+from lab1.engine.config import require
+from lab1.engine.launch import launch
 from lab3.config import Anneal, Real, RLConfig, Whole, prepare_torch
 
 

@@ -11,7 +11,7 @@ Hyperparameters: the table in lab3/config.py. The algorithm: lab3/reinforce.py.
 import dataclasses
 from typing import Literal
 
-from lab1.config import launch
+from lab1.engine.launch import launch
 from lab3.config import Real, RLConfig, Whole, prepare_torch
 
 

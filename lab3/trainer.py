@@ -18,10 +18,10 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lab1 import checkpoint, logbook
-from lab1.config import Interrupted, RunFailed
-from lab1.metrics import Averages, in_words
-from lab1.models import describe
+from lab1.engine import checkpoint, logbook
+from lab1.engine.config import Interrupted, RunFailed
+from lab1.engine.metrics import Averages, in_words
+from lab1.engine.registry import describe
 from lab1.trainer import SAVE_SECONDS, Trainer
 from lab3 import environments
 from lab3.agent import Agent, play_episodes

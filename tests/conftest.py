@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab1.config import REPOSITORY
+from lab1.engine.config import REPOSITORY
 
 # Before torch is imported: tests run side by side, and threads that wait for each other slow them down many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

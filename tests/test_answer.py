@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from lab1.config import UsageError, parse
+from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
 from lab2 import answer_questions, encoders, likelihood, tiny, train_gpt
 from lab2.task_trainer import choice_loss, margin_ranking_loss
 

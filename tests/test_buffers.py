@@ -7,7 +7,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import GrayscaleObservation, ResizeObservation
 
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
 from lab3 import environments, train_ppo
 from lab3.buffers import ReplayBuffer
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from lab1 import cam, cam_evaluation, checkpoint, config, explain_cam, models
-from lab1.config import UsageError
+from lab1 import explain_cam, models
+from lab1.engine import checkpoint, config
+from lab1.engine.config import UsageError
+from lab1.explanation import cam, evaluation
 
 
 @pytest.fixture(params=["CNN", "ResCNN"])
@@ -100,7 +102,7 @@ def test_a_flat_map_divides_by_nothing():
 def test_the_end_of_the_second_stage_is_the_last_map_of_16_x_16():
     for depth in (1, 2, 3, 9):
         model = models.CNN(depth, width=2).eval()
-        last = cam_evaluation.end_of_second_stage(model)
+        last = evaluation.end_of_second_stage(model)
         widths = [model.body[: layer + 1](torch.zeros(1, 3, 32, 32)).shape[-1] for layer in (last, last + 1)]
         assert widths == [16, 8]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from lab1 import checkpoint
-from lab1.checkpoint import BrokenCheckpoint, load_newest, save_newest
-from lab1.config import UsageError
+from lab1.engine import checkpoint
+from lab1.engine.checkpoint import BrokenCheckpoint, load_newest, save_newest
+from lab1.engine.config import UsageError
 
 
 def content(number: int = 0) -> dict:

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1 import reports
-from lab1.config import Interrupted, UsageError
+from lab1.engine.config import Interrupted, UsageError
 from lab2 import classify_text, encoders, shallow, task_runs, tasks, tiny
 from lab2.task_trainer import TaskTrainer
 

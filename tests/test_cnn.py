@@ -23,9 +23,14 @@ from torch import nn
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.functional import crop, hflip, pad
 
-from lab1 import data, models, shapes
-from lab1.cnn_trainer import CNNTrainer
-from lab1.config import REPOSITORY, Interrupted, UsageError, find_precision
+from lab1 import models
+from lab1.engine.config import REPOSITORY, Interrupted, UsageError
+from lab1.engine.devices import find_precision
+from lab1.engine.network import Unavailable
+from lab1.images import datasets, shapes
+from lab1.images.augment import NOISE, crop_and_flip
+from lab1.images.batches import Batches, ImageData, pixel_statistics
+from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ConvBlock, ResCNN, blocks_per_stage, count_macs
 from lab1.train_cnn import Config
 
@@ -226,13 +231,13 @@ def test_a_crop_by_hand():
         [[0, 0], [2, 1]],
     ]
     numbers = torch.tensor([noise(*choice, pixels=1) for choice in crops])
-    assert data.crop_and_flip(image, numbers, pixels=1).squeeze(1).tolist() == expected
+    assert crop_and_flip(image, numbers, pixels=1).squeeze(1).tolist() == expected
 
 
 def test_crop_and_flip_are_those_of_torchvision():
     choices = list(itertools.product((0, 3, 4, 8), (0, 1, 4, 8), (False, True)))
     images = torch.rand(len(choices), *IMAGE)
-    ours = data.crop_and_flip(images, torch.tensor([noise(*choice, pixels=4) for choice in choices]))
+    ours = crop_and_flip(images, torch.tensor([noise(*choice, pixels=4) for choice in choices]))
     for image, own, (top, left, flip) in zip(images, ours, choices, strict=True):
         cropped = crop(pad(image, [4]), top, left, 32, 32)
         assert torch.equal(own, hflip(cropped) if flip else cropped)
@@ -242,8 +247,8 @@ def test_every_crop_is_as_likely_as_any_other():
     marked = torch.zeros(1, 1, 9, 9)
     marked[..., 4, 3] = 1
     count = 20_000
-    numbers = torch.rand(count, data.NOISE, generator=torch.Generator().manual_seed(0))
-    seen = data.crop_and_flip(marked.expand(count, -1, -1, -1), numbers, pixels=1).sum(0).squeeze()
+    numbers = torch.rand(count, NOISE, generator=torch.Generator().manual_seed(0))
+    seen = crop_and_flip(marked.expand(count, -1, -1, -1), numbers, pixels=1).sum(0).squeeze()
     # Column 3 goes to 2, 3, 4; its mirror image, 5, to 4, 5, 6.
     share = torch.zeros(9, 9)
     share[3:6, 2:7] = torch.tensor([1, 1, 2, 1, 1]) / 18
@@ -253,7 +258,7 @@ def test_every_crop_is_as_likely_as_any_other():
 def test_crop_keeps_type_and_shape_of_oblong_images():
     image = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
     numbers = torch.tensor([noise(4, 4, False, 4), noise(4, 4, True, 4)])
-    kept, mirrored = data.crop_and_flip(image, numbers)
+    kept, mirrored = crop_and_flip(image, numbers)
     assert torch.equal(kept, image[0])
     assert torch.equal(mirrored, image[1].flip(-1))
 
@@ -337,7 +342,7 @@ def test_areas_are_those_of_geometry():
 
 
 def test_the_data_set_of_shapes():
-    loaded = data.load("shapes", "there is no such folder", channels=3, size=32)
+    loaded = datasets.load("shapes", "there is no such folder", channels=3, size=32)
     assert loaded.name == "shapes"
     assert loaded.train_images.shape == (8000, *IMAGE)
     assert loaded.test_images.shape == (2000, *IMAGE)
@@ -382,7 +387,7 @@ def cifar(tmp_path, cifar_files):
     return tmp_path
 
 
-def assert_is_cifar(loaded: data.ImageData, files: dict[str, bytes]) -> None:
+def assert_is_cifar(loaded: ImageData, files: dict[str, bytes]) -> None:
     batches = [pickle.loads(files[name]) for name in files if name != "batches.meta"]
     assert loaded.name == "cifar10"
     assert loaded.classes == CLASSES
@@ -397,7 +402,7 @@ def assert_is_cifar(loaded: data.ImageData, files: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "auto"])
 def test_cifar_is_read_from_the_disk_without_a_network(cifar, cifar_files, name):
-    assert_is_cifar(data.load(name, cifar, channels=3, size=32), cifar_files)
+    assert_is_cifar(datasets.load(name, cifar, channels=3, size=32), cifar_files)
 
 
 def archive_of(files: dict[str, bytes], path) -> None:
@@ -411,9 +416,9 @@ def archive_of(files: dict[str, bytes], path) -> None:
 def test_cifar_is_unpacked_from_its_archive(tmp_path, cifar_files, monkeypatch):
     path = tmp_path / CIFAR10.filename
     archive_of(cifar_files, path)
-    assert f"{path} is damaged" in refusal(data.load, "auto", tmp_path, channels=3, size=32)
+    assert f"{path} is damaged" in refusal(datasets.load, "auto", tmp_path, channels=3, size=32)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
-    assert_is_cifar(data.load("auto", tmp_path, channels=3, size=32), cifar_files)
+    assert_is_cifar(datasets.load("auto", tmp_path, channels=3, size=32), cifar_files)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -430,10 +435,10 @@ def test_cifar_is_downloaded_once(tmp_path, cifar_files, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/{CIFAR10.filename}")
-        assert_is_cifar(data.load("auto", tmp_path / "data", channels=3, size=32), cifar_files)
+        assert_is_cifar(datasets.load("auto", tmp_path / "data", channels=3, size=32), cifar_files)
         server.shutdown()
     assert [path.name for path in (tmp_path / "data").iterdir()] == [CIFAR10.base_folder]
-    assert_is_cifar(data.load("cifar10", tmp_path / "data", channels=3, size=32, download=False), cifar_files)
+    assert_is_cifar(datasets.load("cifar10", tmp_path / "data", channels=3, size=32, download=False), cifar_files)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" + content])
@@ -441,14 +446,14 @@ def test_cifar_is_downloaded_once(tmp_path, cifar_files, monkeypatch):
 def test_a_damaged_file_of_cifar_is_refused_by_its_name(cifar, cifar_files, name, damage):
     path = cifar / CIFAR10.base_folder / name
     path.write_bytes(damage(cifar_files[name]))
-    assert f"{path} is damaged" in refusal(data.load, "auto", cifar, channels=3, size=32)
+    assert f"{path} is damaged" in refusal(datasets.load, "auto", cifar, channels=3, size=32)
 
 
 def test_a_pickle_that_is_not_the_published_one_is_not_opened(cifar):
     marker = cifar / "opened"
     code = f"open({str(marker)!r}, 'w').close()"
     (cifar / CIFAR10.base_folder / "data_batch_2").write_bytes(f"cbuiltins\nexec\n(V{code}\ntR.".encode())
-    refusal(data.load, "cifar10", cifar, channels=3, size=32)
+    refusal(datasets.load, "cifar10", cifar, channels=3, size=32)
     assert not marker.exists()
 
 
@@ -457,20 +462,20 @@ def test_cifar_with_a_file_missing_is_unavailable(cifar, missing):
     folder = cifar / CIFAR10.base_folder
     (folder / missing).unlink()
     for download, why in ((True, "cannot be reached on the network"), (False, "is not downloaded in a dry run")):
-        with pytest.raises(data.Unavailable) as caught:
-            data.load("cifar10", cifar, channels=3, size=32, download=download)
+        with pytest.raises(Unavailable) as caught:
+            datasets.load("cifar10", cifar, channels=3, size=32, download=download)
         assert str(caught.value) == f"CIFAR-10 is not in {folder} and {why}: put its files there"
 
 
 def test_where_cifar_cannot_be_had_the_shapes_take_its_place(tmp_path, cifar_files, capsys):
-    assert data.load("auto", tmp_path, channels=3, size=32).name == "shapes"
+    assert datasets.load("auto", tmp_path, channels=3, size=32).name == "shapes"
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("Taking 10,000 images of ten drawn shapes instead.")
 
 
 @pytest.mark.parametrize("name", ["mnist", "digits", "cifar"])
 def test_a_data_set_of_grey_images_is_none_for_colour(cifar, name):
-    message = refusal(data.load, name, cifar, channels=3, size=32)
+    message = refusal(datasets.load, name, cifar, channels=3, size=32)
     assert message == f"--dataset {name}: use cifar10, shapes or folder"
 
 
@@ -536,9 +541,9 @@ def test_a_small_network_learns_to_tell_three_large_shapes(tmp_path, monkeypatch
     images, labels, _ = shapes.draw(4000, seed=7)
     three = torch.isin(labels, torch.tensor([shapes.CLASSES.index(name) for name in ("ring", "cross", "diamond")]))
     images, labels = images[three], labels[three]
-    mean, std = data.pixel_statistics(images)
-    train = data.Batches(images[300:], labels[300:], 25, mean, std, seed=0)
-    validation = data.Batches(images[:300], labels[:300], 300, mean, std)
+    mean, std = pixel_statistics(images)
+    train = Batches(images[300:], labels[300:], 25, mean, std, seed=0)
+    validation = Batches(images[:300], labels[:300], 300, mean, std)
     made = trainer(tmp_path, network(depth=3, width=8), epochs=8, batch_size=25)
     history = made.train(train, validation)
     assert made.step == 8 * 36
@@ -547,9 +552,9 @@ def test_a_small_network_learns_to_tell_three_large_shapes(tmp_path, monkeypatch
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     images, labels, _ = shapes.draw(80, seed=7)
-    mean, std = data.pixel_statistics(images)
-    train = data.Batches(images, labels, 16, mean, std, seed=0, augment=data.crop_and_flip)
-    validation = data.Batches(images, labels, 80, mean, std)
+    mean, std = pixel_statistics(images)
+    train = Batches(images, labels, 16, mean, std, seed=0, augment=crop_and_flip)
+    validation = Batches(images, labels, 80, mean, std)
     flags = {"epochs": 2, "precision": "bf16", "label_smoothing": 0.1}
     whole = trainer(tmp_path, network(width=4), name="whole", **flags)
     whole.train(train, validation)

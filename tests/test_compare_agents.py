@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy.stats import trim_mean
 
-from lab1.config import UsageError, parse
+from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
 from lab3 import compare_agents, train_ppo
 from lab3.intervals import bootstrap_interval, interquartile_mean, on_common_steps
 

@@ -16,19 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab1.config import (
-    REPOSITORY,
-    Interrupted,
-    RunConfig,
-    RunFailed,
-    TrainConfig,
-    UsageError,
-    find_device,
-    find_run,
-    launch,
-    parse,
-    prepare,
-)
+from lab1.engine.config import REPOSITORY, Interrupted, RunConfig, RunFailed, TrainConfig, UsageError, find_run
+from lab1.engine.devices import find_device
+from lab1.engine.launch import launch, parse, prepare
 from lab1.train_mlp import Config
 
 SCRIPT = "lab1/train_mlp.py"

@@ -22,9 +22,13 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from lab1 import data
-from lab1.config import UsageError
-from lab1.data import Batches, ImageData, Unavailable, random_affine, split_batches, stratified_split
+from lab1.engine import network
+from lab1.engine.config import UsageError
+from lab1.engine.network import Unavailable, require_network
+from lab1.engine.randomness import random_generator, stratified_split
+from lab1.images import datasets
+from lab1.images.augment import NOISE, random_affine
+from lab1.images.batches import Batches, ImageData, about_data, pixel_statistics, split_batches
 
 PATIENCE = 30  # seconds after which a test takes a call for hanging
 
@@ -56,7 +60,7 @@ def contents(folder) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits", "there is no such folder", channels=1, size=28)
+    return datasets.load("digits", "there is no such folder", channels=1, size=28)
 
 
 def test_digits_are_1797_images_in_two_parts(digits):
@@ -85,13 +89,13 @@ def test_digits_are_scikit_learns_scaled(digits):
 def test_the_test_part_of_the_digits_is_always_the_same(digits):
     torch.manual_seed(1)
     np.random.seed(1)
-    again = data.load_digits()
+    again = datasets.load_digits()
     assert torch.equal(again.test_images, digits.test_images)
     assert torch.equal(again.train_labels, digits.train_labels)
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):
-    assert refusal(data.load, "cifar", tmp_path, 1, 28) == "--dataset cifar: use mnist, digits or folder"
+    assert refusal(datasets.load, "cifar", tmp_path, 1, 28) == "--dataset cifar: use mnist, digits or folder"
 
 
 # MNIST, from small files of the same format
@@ -118,7 +122,7 @@ def mnist_files(mnist_arrays, monkeypatch):
     """The four files' names and bytes, whose MD5 sums are taken for the published ones."""
     files = {name: idx(array) for name, array in mnist_arrays.items()}
     archives = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
-    monkeypatch.setattr(data, "MNIST_MD5", {name: hashlib.md5(files[name]).hexdigest() for name in files})
+    monkeypatch.setattr(datasets, "MNIST_MD5", {name: hashlib.md5(files[name]).hexdigest() for name in files})
     sums = [(name, hashlib.md5(content).hexdigest()) for name, content in archives.items()]
     monkeypatch.setattr(MNIST, "resources", sums)
     return files | archives
@@ -176,10 +180,10 @@ def assert_is_mnist(loaded: ImageData, arrays) -> None:
 @pytest.mark.parametrize("kind", ["extracted", "archives"])
 def test_mnist_is_read_from_the_disk_without_a_network(raw, mnist_files, mnist_arrays, opened, capsys, kind, name):
     write(raw, mnist_files, kind)
-    assert_is_mnist(data.load(name, raw.parent.parent, 1, 28), mnist_arrays)
+    assert_is_mnist(datasets.load(name, raw.parent.parent, 1, 28), mnist_arrays)
     assert opened == []
     assert capsys.readouterr().err == ""
-    assert {name for name in contents(raw) if not name.endswith(".gz")} == set(data.MNIST_MD5)
+    assert {name for name in contents(raw) if not name.endswith(".gz")} == set(datasets.MNIST_MD5)
 
 
 @pytest.mark.parametrize("name", ["auto", "mnist"])
@@ -192,7 +196,7 @@ def test_a_damaged_file_of_mnist_is_refused_by_its_name(raw, mnist_files, opened
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes({"cut short": content[:-1], "changed": content, "empty": b""}[damage])
-    message = refusal(data.load, name, raw.parent.parent, 1, 28)
+    message = refusal(datasets.load, name, raw.parent.parent, 1, 28)
     assert message.startswith(f"{path} is damaged")
     assert "delete it and run again" in message
     assert opened == []
@@ -203,11 +207,11 @@ def test_a_folder_where_a_file_of_mnist_should_be_is_refused_by_its_name(raw, mn
     path = raw / "t10k-labels-idx1-ubyte"
     path.unlink()
     path.mkdir()
-    assert str(path) in refusal(data.load, "auto", raw.parent.parent, 1, 28)
+    assert str(path) in refusal(datasets.load, "auto", raw.parent.parent, 1, 28)
 
 
 def test_without_mnist_auto_takes_the_digits_and_says_so_in_one_line(tmp_path, digits, capsys):
-    loaded = data.load("auto", tmp_path, 1, 28)
+    loaded = datasets.load("auto", tmp_path, 1, 28)
     assert loaded.name == "digits"
     assert torch.equal(loaded.train_images, digits.train_images)
     (line,) = capsys.readouterr().err.splitlines()
@@ -217,15 +221,15 @@ def test_without_mnist_auto_takes_the_digits_and_says_so_in_one_line(tmp_path, d
 
 
 def test_mnist_by_name_and_out_of_reach_is_an_error_that_says_where_its_files_go(tmp_path):
-    message = unavailable(data.load, "mnist", tmp_path, 1, 28)
+    message = unavailable(datasets.load, "mnist", tmp_path, 1, 28)
     assert str(tmp_path / "MNIST" / "raw") in message
     assert "put its files there" in message
     assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_may_be_downloaded_the_network_is_left_alone(tmp_path, mnist_files, opened, capsys):
-    assert "dry run" in unavailable(data.load, "mnist", tmp_path, 1, 28, download=False)
-    assert data.load("auto", tmp_path, 1, 28, download=False).name == "digits"
+    assert "dry run" in unavailable(datasets.load, "mnist", tmp_path, 1, 28, download=False)
+    assert datasets.load("auto", tmp_path, 1, 28, download=False).name == "digits"
     assert "dry run" in capsys.readouterr().err
     assert opened == []
     assert list(tmp_path.iterdir()) == []
@@ -319,23 +323,23 @@ def shelf(tmp_path, mnist_files):
 
 @pytest.fixture(autouse=True)
 def short_timeout(monkeypatch):
-    monkeypatch.setattr(data, "NETWORK_SECONDS", 1)
+    monkeypatch.setattr(network, "NETWORK_SECONDS", 1)
 
 
 def test_mnist_is_downloaded_once(tmp_path, shelf, mnist_arrays, monkeypatch, capsys):
     with serving(partial(Quiet, directory=str(shelf))) as address:
         monkeypatch.setattr(MNIST, "mirrors", [address])
-        assert_is_mnist(data.load("auto", tmp_path / "data", 1, 28), mnist_arrays)
+        assert_is_mnist(datasets.load("auto", tmp_path / "data", 1, 28), mnist_arrays)
     assert f"Downloading MNIST into {tmp_path / 'data'}" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["MNIST"]
-    assert set(contents(tmp_path / "data" / "MNIST" / "raw")) >= set(data.MNIST_MD5)
-    assert_is_mnist(data.load("mnist", tmp_path / "data", 1, 28, download=False), mnist_arrays)
+    assert set(contents(tmp_path / "data" / "MNIST" / "raw")) >= set(datasets.MNIST_MD5)
+    assert_is_mnist(datasets.load("mnist", tmp_path / "data", 1, 28, download=False), mnist_arrays)
 
 
 def test_one_mirror_of_two_is_enough(tmp_path, shelf, mnist_arrays, monkeypatch):
     with serving(partial(Quiet, directory=str(shelf))) as address:
         monkeypatch.setattr(MNIST, "mirrors", [*MNIST.mirrors, address])
-        assert_is_mnist(data.load("mnist", tmp_path / "data", 1, 28), mnist_arrays)
+        assert_is_mnist(datasets.load("mnist", tmp_path / "data", 1, 28), mnist_arrays)
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
@@ -344,7 +348,7 @@ def test_a_download_that_fails_leaves_nothing_behind(tmp_path, shelf, monkeypatc
     handler = partial(server, directory=str(shelf)) if issubclass(server, Quiet) else server
     with serving(handler) as address:
         monkeypatch.setattr(MNIST, "mirrors", [address])
-        message = unavailable(data.load, "mnist", tmp_path / "data", 1, 28)
+        message = unavailable(datasets.load, "mnist", tmp_path / "data", 1, 28)
     assert str(tmp_path / "data" / "MNIST" / "raw") in message
     assert contents(tmp_path / "data") == {}
     assert not (tmp_path / "data").exists() or list((tmp_path / "data").iterdir()) == []
@@ -357,7 +361,7 @@ def test_a_download_that_fails_leaves_the_files_that_were_there(raw, shelf, mnis
     before = contents(raw.parent.parent)
     with serving(partial(Cut, directory=str(shelf))) as address:
         monkeypatch.setattr(MNIST, "mirrors", [address])
-        unavailable(data.load, "mnist", raw.parent.parent, 1, 28)
+        unavailable(datasets.load, "mnist", raw.parent.parent, 1, 28)
     assert contents(raw.parent.parent) == before
 
 
@@ -365,14 +369,14 @@ def test_a_download_completes_what_is_there(raw, shelf, mnist_files, mnist_array
     (raw / "train-images-idx3-ubyte").write_bytes(mnist_files["train-images-idx3-ubyte"])
     with serving(partial(Quiet, directory=str(shelf))) as address:
         monkeypatch.setattr(MNIST, "mirrors", [address])
-        assert_is_mnist(data.load("auto", raw.parent.parent, 1, 28), mnist_arrays)
+        assert_is_mnist(datasets.load("auto", raw.parent.parent, 1, 28), mnist_arrays)
 
 
 def test_a_server_that_never_answers_is_given_up(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         began = time.monotonic()
-        message = unavailable(data.require_network, [address], "MNIST", tmp_path, True)
+        message = unavailable(require_network, [address], "MNIST", tmp_path, True)
         assert time.monotonic() - began < PATIENCE
     assert message == f"MNIST is not in {tmp_path} and cannot be reached on the network: put its files there"
 
@@ -387,7 +391,7 @@ def test_a_name_look_up_that_never_returns_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     began = time.monotonic()
     try:
-        unavailable(data.require_network, ["http://mnist.example.org/"], "MNIST", tmp_path, True)
+        unavailable(require_network, ["http://mnist.example.org/"], "MNIST", tmp_path, True)
         assert time.monotonic() - began < PATIENCE
     finally:
         answer.set()
@@ -416,7 +420,7 @@ def pictures(tmp_path):
 
 @pytest.mark.parametrize("size", [8, 28])
 def test_a_folder_of_colour_images(pictures, size):
-    loaded = data.load("folder", pictures, channels=3, size=size)
+    loaded = datasets.load("folder", pictures, channels=3, size=size)
     assert loaded.name == "folder"
     assert loaded.classes == ["blue", "red"]
     assert loaded.train_labels.tolist() == [0, 1, 1]
@@ -428,7 +432,7 @@ def test_a_folder_of_colour_images(pictures, size):
 
 
 def test_a_folder_of_images_read_as_grey(pictures):
-    loaded = data.load("folder", pictures, channels=1, size=16)
+    loaded = datasets.load("folder", pictures, channels=1, size=16)
     luma = [round(0.299 * red + 0.587 * green + 0.114 * blue) for red, green, blue in COLORS.values()]
     assert loaded.test_images.shape == (2, 1, 16, 16)
     assert loaded.test_images.flatten(1).unique(dim=1).flatten().tolist() == pytest.approx(luma, abs=1)
@@ -437,7 +441,7 @@ def test_a_folder_of_images_read_as_grey(pictures):
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_folder_without_a_part_is_refused(pictures, part):
     shutil.rmtree(pictures / part)
-    message = refusal(data.load, "folder", pictures, 3, 8)
+    message = refusal(datasets.load, "folder", pictures, 3, 8)
     assert f"no folder {pictures / part}" in message
     assert "<class>" in message
 
@@ -445,13 +449,13 @@ def test_a_folder_without_a_part_is_refused(pictures, part):
 def test_a_part_without_classes_is_refused(pictures):
     shutil.rmtree(pictures / "train")
     (pictures / "train").mkdir()
-    assert str(pictures / "train") in refusal(data.load, "folder", pictures, 3, 8)
+    assert str(pictures / "train") in refusal(datasets.load, "folder", pictures, 3, 8)
 
 
 def test_a_class_without_images_is_refused(pictures):
     (pictures / "train" / "green").mkdir()
     (pictures / "train" / "green" / "notes.txt").write_text("none yet")
-    assert "green" in refusal(data.load, "folder", pictures, 3, 8)
+    assert "green" in refusal(datasets.load, "folder", pictures, 3, 8)
 
 
 def short_chunk(content: bytes) -> bytes:
@@ -468,12 +472,12 @@ def short_chunk(content: bytes) -> bytes:
 def test_a_file_that_is_no_image_is_refused_by_its_name(pictures, damage):
     path = pictures / "test" / "red" / "1.png"
     path.write_bytes(damage(path.read_bytes()))
-    assert f"{path} cannot be read as an image" in refusal(data.load, "folder", pictures, 3, 8)
+    assert f"{path} cannot be read as an image" in refusal(datasets.load, "folder", pictures, 3, 8)
 
 
 def test_parts_with_different_classes_are_refused(pictures):
     (pictures / "test" / "red").rename(pictures / "test" / "green")
-    message = refusal(data.load, "folder", pictures, 3, 8)
+    message = refusal(datasets.load, "folder", pictures, 3, 8)
     assert "blue, red" in message
     assert "blue, green" in message
 
@@ -481,7 +485,7 @@ def test_parts_with_different_classes_are_refused(pictures):
 def test_a_single_class_is_refused(pictures):
     for part in ("train", "test"):
         shutil.rmtree(pictures / part / "blue")
-    assert "at least two" in refusal(data.load, "folder", pictures, 3, 8)
+    assert "at least two" in refusal(datasets.load, "folder", pictures, 3, 8)
 
 
 # Splits
@@ -616,7 +620,7 @@ def test_augmentation_gets_images_from_0_to_1_and_fresh_numbers_for_each_image_b
             assert torch.allclose(images, expected, atol=1e-6)
     assert all(0 <= images.min() < 0.1 and 0.9 < images.max() <= 1 for images, _ in seen)
     noise = torch.cat([numbers for _, numbers in seen])
-    assert noise.shape == (16, data.NOISE)
+    assert noise.shape == (16, NOISE)
     assert noise.min() >= 0
     assert noise.max() < 1
     assert len(noise.unique()) == noise.numel()
@@ -660,7 +664,7 @@ def test_every_process_gets_as_many_training_batches_and_evaluation_leaves_no_im
 def test_pixel_statistics_are_torchs():
     images = random_images(30)
     images[:, 1] //= 3
-    mean, std = data.pixel_statistics(images)
+    mean, std = pixel_statistics(images)
     pixels = images.double() / 255
     assert mean.dtype == std.dtype == torch.float32
     assert torch.allclose(mean.double(), pixels.mean((0, 2, 3)), atol=1e-6)
@@ -669,7 +673,7 @@ def test_pixel_statistics_are_torchs():
 
 def test_images_of_one_colour_can_be_normalised():
     images = torch.full((4, 1, 3, 3), 51, dtype=torch.uint8)
-    mean, std = data.pixel_statistics(images)
+    mean, std = pixel_statistics(images)
     ((batch, _),) = Batches(images, torch.arange(4), 4, mean, std)
     assert mean.item() == pytest.approx(0.2)
     assert torch.allclose(batch, torch.zeros_like(batch), atol=1e-3)
@@ -697,10 +701,10 @@ def test_validation_is_a_part_of_the_training_set_of_its_own(count, held_out):
 def test_pixels_are_normalised_by_what_is_left_to_learn_from():
     tiny = image_data(2000)
     train, validation, test = split_batches(tiny, 32, seed=0)
-    mean, std = data.pixel_statistics(train.images)
+    mean, std = pixel_statistics(train.images)
     for part in (train, validation, test):
         assert (part.mean, part.std) == (mean.tolist(), std.tolist())
-    assert train.mean != data.pixel_statistics(tiny.train_images)[0].tolist()
+    assert train.mean != pixel_statistics(tiny.train_images)[0].tolist()
     learned = torch.cat([images for images, _ in train])
     assert torch.allclose(learned.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
     assert torch.allclose(learned.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4)
@@ -716,7 +720,7 @@ def test_only_training_is_shuffled_and_augmented_and_every_part_is_limited():
 
 # Augmentation: noise is angle, size, right, down; 0.5 is none of it
 
-STILL = torch.full((1, data.NOISE), 0.5)
+STILL = torch.full((1, NOISE), 0.5)
 
 
 def noise(**values: float) -> torch.Tensor:
@@ -795,7 +799,7 @@ def test_what_comes_from_outside_is_black():
 
 
 def test_each_image_is_treated_by_its_own_numbers_alone():
-    images, numbers = torch.rand(4, 1, 28, 28), torch.rand(4, data.NOISE)
+    images, numbers = torch.rand(4, 1, 28, 28), torch.rand(4, NOISE)
     together = random_affine(images, numbers)
     assert torch.equal(random_affine(images, numbers), together)
     for row in range(4):
@@ -805,7 +809,7 @@ def test_each_image_is_treated_by_its_own_numbers_alone():
 
 
 def test_a_random_generator_is_a_function_of_its_numbers():
-    draws = [torch.rand(3, generator=data.random_generator(*numbers)) for numbers in ((1, 2), (1, 2), (2, 1), (1, 3))]
+    draws = [torch.rand(3, generator=random_generator(*numbers)) for numbers in ((1, 2), (1, 2), (2, 1), (1, 3))]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
@@ -814,7 +818,7 @@ def test_a_random_generator_is_a_function_of_its_numbers():
 def test_what_a_checkpoint_says_of_its_data():
     tiny = image_data(200)
     train, _, _ = split_batches(tiny, 32, seed=0)
-    assert data.about(tiny, train) == {
+    assert about_data(tiny, train) == {
         "dataset": "tiny",
         "classes": list("0123456789"),
         "mean": train.mean,

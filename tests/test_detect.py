@@ -8,13 +8,17 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
-from lab1 import canvases, checkpoint, config, data, detect_digits, detection, metrics, models
-from lab1.config import UsageError
+from lab1 import detect_digits, models
+from lab1.detection import canvases, detector
+from lab1.engine import checkpoint, config, metrics
+from lab1.engine.config import UsageError
+from lab1.images import datasets
+from lab1.images.batches import Batches, pixel_statistics
 
 
 @pytest.fixture(scope="module")
 def digits():
-    images = data.load_digits()
+    images = datasets.load_digits()
     return images.train_images[:, 0].numpy(), images.train_labels.numpy()
 
 
@@ -34,7 +38,7 @@ def network(request):
 def test_surgery_keeps_the_logits_of_a_single_digit(network):
     images = torch.randn(7, 1, 28, 28)
     with torch.no_grad():
-        maps = detection.convolutional(network)(images)
+        maps = detector.convolutional(network)(images)
         assert maps.shape == (7, 11, 1, 1)
         torch.testing.assert_close(maps[:, :, 0, 0], network(images))
 
@@ -42,7 +46,7 @@ def test_surgery_keeps_the_logits_of_a_single_digit(network):
 def test_every_place_of_the_map_is_the_classifier_on_that_window(network):
     images = torch.randn(2, 1, 44, 37)
     with torch.no_grad():
-        maps = detection.convolutional(network)(images)
+        maps = detector.convolutional(network)(images)
         assert maps.shape == (2, 11, 5, 3)
         for row in range(5):
             for column in range(3):
@@ -51,7 +55,7 @@ def test_every_place_of_the_map_is_the_classifier_on_that_window(network):
 
 
 def test_surgery_leaves_no_linear_layer_and_the_same_number_of_parameters(network):
-    cut = detection.convolutional(network)
+    cut = detector.convolutional(network)
     assert not any(isinstance(module, nn.Linear) for module in cut.modules())
     assert sum(p.numel() for p in cut.parameters()) == sum(p.numel() for p in network.parameters())
 
@@ -59,7 +63,7 @@ def test_surgery_leaves_no_linear_layer_and_the_same_number_of_parameters(networ
 @pytest.mark.parametrize("model", [models.CNN(1, width=2), models.MLP((64, 8, 10))])
 def test_surgery_refuses_what_it_cannot_cut(model):
     with pytest.raises(UsageError, match="cannot be cut into a detector"):
-        detection.convolutional(model)
+        detector.convolutional(model)
 
 
 @pytest.mark.parametrize("kind", ["grid", "random"])
@@ -124,17 +128,17 @@ class OneTemplate(nn.Module):
 def test_a_detector_says_where_a_digit_is_and_how_large(digits, monkeypatch):
     """Boxes in pixels of the canvas, by a classifier that answers to one picture in one size."""
     picture = torch.from_numpy(digits[0][0]).float() / 255
-    monkeypatch.setattr(detection, "convolutional", lambda model: model)
-    monkeypatch.setattr(detection, "SCALES", (1.0, 1.0))
-    monkeypatch.setattr(detection, "LEVELS", 1)
+    monkeypatch.setattr(detector, "convolutional", lambda model: model)
+    monkeypatch.setattr(detector, "SCALES", (1.0, 1.0))
+    monkeypatch.setattr(detector, "LEVELS", 1)
     canvas = np.zeros((2, 160, 160), np.uint8)
     canvas[0, 40:68, 100:128] = digits[0][0]
-    detector = detection.Detector(OneTemplate(picture), [0.0], [1.0])
-    found, nothing = detector.detect(canvas)
+    finder = detector.Detector(OneTemplate(picture), [0.0], [1.0])
+    found, nothing = finder.detect(canvas)
     assert found.boxes.tolist() == [[104, 44, 124, 64]]
     assert found.labels.tolist() == [3]
     assert len(nothing.boxes) == len(nothing.scores) == 0
-    heat = detector.heat_maps(canvas[0])
+    heat = finder.heat_maps(canvas[0])
     assert heat.shape == (10, 160, 160)
     assert divmod(heat[3].argmax().item(), 160) in {(y, x) for y in (53, 54) for x in (113, 114)}  # the centre
 
@@ -148,7 +152,7 @@ def test_suppression_by_hand():
             [100, 100, 120, 120, 0.7, 8],
         ]
     )
-    found = detection.suppress(candidates)
+    found = detector.suppress(candidates)
     share = 320 / 480
     assert found.labels.tolist() == [5, 8]
     assert found.scores.tolist() == pytest.approx([0.9 + share * 0.6, 0.7])
@@ -159,7 +163,7 @@ def test_suppression_by_hand():
 
 BOXES = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
 LABELS = torch.tensor([1, 2, 3])
-FOUND = detection.Detections(
+FOUND = detector.Detections(
     torch.tensor(
         [
             [0.0, 0.0, 10.0, 10.0],  # right
@@ -180,15 +184,15 @@ def canvas_of(*labelled) -> canvases.Canvases:
 
 
 def test_what_is_right_by_hand():
-    assert detection.right(FOUND, BOXES, LABELS).tolist() == [True, False, False, True, False]
-    none = detection.Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert detection.right(none, BOXES, LABELS).tolist() == []
-    assert detection.right(FOUND, BOXES[:0], LABELS[:0]).tolist() == [False] * 5
+    assert detector.right(FOUND, BOXES, LABELS).tolist() == [True, False, False, True, False]
+    none = detector.Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert detector.right(none, BOXES, LABELS).tolist() == []
+    assert detector.right(FOUND, BOXES[:0], LABELS[:0]).tolist() == [False] * 5
 
 
 def test_precision_recall_and_f1_by_hand():
     drawn = canvas_of((BOXES, LABELS))
-    measured = detection.measure([FOUND], drawn, threshold=0.55)
+    measured = detector.measure([FOUND], drawn, threshold=0.55)
     assert measured["precision"] == pytest.approx(2 / 4)
     assert measured["recall"] == pytest.approx(2 / 3)
     assert measured["f1"] == pytest.approx(4 / 7)
@@ -199,9 +203,9 @@ def test_precision_recall_and_f1_by_hand():
 def test_the_threshold_is_the_best_there_is():
     drawn = canvas_of((BOXES, LABELS), (BOXES[:1], LABELS[:1]))
     found = [FOUND, FOUND]
-    threshold = detection.best_threshold(found, drawn)
-    every = [detection.measure(found, drawn, each)["f1"] for each in (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)]
-    assert detection.measure(found, drawn, threshold)["f1"] == pytest.approx(max(every))
+    threshold = detector.best_threshold(found, drawn)
+    every = [detector.measure(found, drawn, each)["f1"] for each in (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)]
+    assert detector.measure(found, drawn, threshold)["f1"] == pytest.approx(max(every))
     assert threshold == pytest.approx(0.85)
 
 
@@ -245,9 +249,9 @@ def test_detect_digits(run_script, tmp_path, network):
 def test_a_detector_is_learned(digits):
     """A few hundred steps on canvases of the embedded digits."""
     images, labels = canvases.windows(canvases.draw("random", *digits, 500, seed=0), seed=0)
-    mean, std = data.pixel_statistics(images)
+    mean, std = pixel_statistics(images)
     torch.manual_seed(0)
-    model, batches = models.LeNet(11), data.Batches(images, labels, 64, mean, std, seed=0)
+    model, batches = models.LeNet(11), Batches(images, labels, 64, mean, std, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for epoch in range(2):
         for inputs, targets in batches.epoch(epoch):
@@ -255,11 +259,11 @@ def test_a_detector_is_learned(digits):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    held_out = data.load_digits()
+    held_out = datasets.load_digits()
     held_out = held_out.test_images[:, 0].numpy(), held_out.test_labels.numpy()
     drawn = canvases.draw("random", *held_out, 20, seed=1)
-    found = detection.Detector(model.eval(), batches.mean, batches.std).detect(drawn.images)
-    assert detection.measure(found, drawn, detection.best_threshold(found, drawn))["f1"] > 0.7
+    found = detector.Detector(model.eval(), batches.mean, batches.std).detect(drawn.images)
+    assert detector.measure(found, drawn, detector.best_threshold(found, drawn))["f1"] > 0.7
 
 
 @pytest.mark.parametrize(

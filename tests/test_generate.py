@@ -7,7 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from lab1.config import UsageError, parse
+from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
 from lab2 import decoding, generate, tiny, tokens
 from lab2.models import GPT
 

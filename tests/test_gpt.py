@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from lab1 import checkpoint
-from lab1.config import UsageError
-from lab1.models import describe
+from lab1.engine import checkpoint
+from lab1.engine.config import UsageError
+from lab1.engine.registry import describe
 from lab2 import models, sampling, tiny
 from lab2.models import GPT
 from lab2.sampling import Chooser

@@ -13,20 +13,29 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lab1 import compare_gradients, data, train_cnn
-from lab1.config import UsageError, parse
-from lab1.gradients import correlations, gradient_norms, input_gradients, line, weight_tensors, with_batch_statistics
-from lab1.metrics import mean_interval, ratio_interval
+from lab1 import compare_gradients, train_cnn
+from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
+from lab1.engine.metrics import mean_interval, ratio_interval
+from lab1.explanation.gradients import (
+    correlations,
+    gradient_norms,
+    input_gradients,
+    line,
+    weight_tensors,
+    with_batch_statistics,
+)
+from lab1.images.batches import ImageData, split_batches
 from lab1.models import CNN, ResCNN
 
 
 @pytest.fixture(scope="module")
-def images() -> data.ImageData:
+def images() -> ImageData:
     """Noise, as a data set."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (400, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(400) % 10
-    return data.ImageData("noise", [str(k) for k in range(10)], pixels[:300], labels[:300], pixels[300:], labels[300:])
+    return ImageData("noise", [str(k) for k in range(10)], pixels[:300], labels[:300], pixels[300:], labels[300:])
 
 
 def config(*arguments: object) -> compare_gradients.Config:
@@ -138,7 +147,7 @@ def test_the_norms_are_those_of_the_gradients_of_each_step(images):
     made = trainers(images)
     for trainer in made.values():
         trainer.epochs, trainer.steps_per_epoch = 1, 2
-    batches = list(data.split_batches(images, 16, seed=0)[0])[:2]
+    batches = list(split_batches(images, 16, seed=0)[0])[:2]
     expected = {}
     for name, network in (("plain", CNN), ("residual", ResCNN)):
         model = network(1, width=4)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lab1 import checkpoint, models
-from lab1.config import UsageError
+from lab1 import models
+from lab1.engine import checkpoint
+from lab1.engine.config import UsageError
 from lab1.models import MLP, ResidualBlock
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lab1 import checkpoint
-from lab1.config import UsageError, parse
+from lab1.engine import checkpoint
+from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
 from lab3 import environments, film, play, train_dqn, train_ppo
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lab1 import checkpoint
-from lab1.config import REPOSITORY
+from lab1.engine import checkpoint
+from lab1.engine.config import REPOSITORY
 
 # Dropout, augmentation and an optimiser with momentum: everything random, everything that has a state.
 FLAGS = "--dataset digits --hidden 32 16 --batch-size 64 --epochs 4 --dropout 0.2 --augment --patience 0".split()

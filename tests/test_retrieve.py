@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from lab1.config import Interrupted, UsageError
+from lab1.engine.config import Interrupted, UsageError
 from lab2 import ranking, retrieval, retrieve, tasks, tiny
 from lab2.retrieval import PairBatches, RetrievalTrainer, info_nce
 

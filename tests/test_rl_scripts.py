@@ -11,7 +11,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lab1.config import Interrupted, RunFailed, UsageError, parse
+from lab1.engine.config import Interrupted, RunFailed, UsageError
+from lab1.engine.launch import parse
 from lab3 import environments, train_dqn, train_ppo, train_reinforce
 from lab3.agent import Agent
 from lab3.models import ActorCritic, QNetwork

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1 import compare_gradients, models, sweep_depth
-from lab1.config import REPOSITORY
+from lab1.engine.config import REPOSITORY
 
 
 def assert_a_whole_run(folder, steps: int) -> dict:

@@ -12,9 +12,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1 import sweep_depth
-from lab1.config import Interrupted, UsageError, parse
+from lab1.engine.config import Interrupted, UsageError
+from lab1.engine.launch import parse
+from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
-from lab1.series import interruptible
 
 # 1,295 digits in batches of 256 are 6 steps an epoch.
 FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu".split()

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
 from lab2 import hub, tasks, tiny
 from lab2.text_batches import POOL, TextBatches, encode
 

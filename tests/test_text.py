@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
 from lab2 import text, tiny, tokens
 from lab2.text import ConsecutiveWindows, Corpus, RandomWindows
 

@@ -12,7 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import assert_equal
 
-from lab1.config import REPOSITORY, UsageError, parse
+from lab1.engine.config import REPOSITORY, UsageError
+from lab1.engine.launch import parse
 from lab2 import models, tokens, train_gpt
 from lab2.trainer import language_model_loss, text_measures
 

@@ -10,8 +10,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lab1 import data, distributed
-from lab1.config import RunFailed, TrainConfig, UsageError
+from lab1.engine import distributed
+from lab1.engine.config import RunFailed, TrainConfig, UsageError
+from lab1.images import datasets
+from lab1.images.batches import Batches, about_data, split_batches
 from lab1.models import MLP
 from lab1.trainer import Averages, Trainer, classification_loss, warmup_cosine
 
@@ -20,11 +22,11 @@ def make_config(folder: Path, **changes) -> TrainConfig:
     return TrainConfig(**{"model_dir": folder, "epochs": 2, "patience": 0, "device": "cpu"} | changes)
 
 
-def make_batches(count: int = 50, size: int = 8, seed: int | None = 0) -> data.Batches:
+def make_batches(count: int = 50, size: int = 8, seed: int | None = 0) -> Batches:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 1, 4, 4), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    return data.Batches(images, labels, size, torch.tensor([0.5]), torch.tensor([0.3]), seed=seed)
+    return Batches(images, labels, size, torch.tensor([0.5]), torch.tensor([0.3]), seed=seed)
 
 
 def make_trainer(folder: Path, **changes) -> Trainer:
@@ -274,11 +276,11 @@ def test_bf16_computes_in_bf16_and_keeps_its_weights_in_fp32(tmp_path):
 
 
 def test_the_digits_are_learned(tmp_path):
-    images = data.load_digits()
-    train, validation, test = data.split_batches(images, 64, seed=0)
+    images = datasets.load_digits()
+    train, validation, test = split_batches(images, 64, seed=0)
     torch.manual_seed(0)
     config = make_config(tmp_path, epochs=12, learning_rate=5e-3, weight_decay=0.05, batch_size=64)
-    trainer = Trainer(MLP((784, 64, 10)), config, data.about(images, train))
+    trainer = Trainer(MLP((784, 64, 10)), config, about_data(images, train))
     trainer.train(train, validation)
     assert trainer.test(test)["accuracy"] > 0.95
 

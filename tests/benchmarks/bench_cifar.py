@@ -26,9 +26,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from lab1 import data
-from lab1.cnn_trainer import CNNTrainer
-from lab1.config import REPOSITORY, find_precision
+from lab1.engine.config import REPOSITORY
+from lab1.engine.devices import find_precision
+from lab1.images import datasets
+from lab1.images.augment import crop_and_flip
+from lab1.images.batches import Batches, about_data, pixel_statistics
+from lab1.images.trainer import CNNTrainer
 from lab1.models import ResCNN
 from lab1.train_cnn import Config
 
@@ -45,13 +48,11 @@ def channels_first(model: ResCNN) -> ResCNN:
 
 def ours(batch_size: int, precision: str, first: bool = False):
     """An endless sequence of steps of the Trainer, as train_cnn.py makes them."""
-    images = data.load_cifar10(REPOSITORY / "data", download=False)
-    mean, std = data.pixel_statistics(images.train_images)
-    batches = data.Batches(
-        images.train_images, images.train_labels, batch_size, mean, std, seed=0, augment=data.crop_and_flip
-    )
+    images = datasets.load_cifar10(REPOSITORY / "data", download=False)
+    mean, std = pixel_statistics(images.train_images)
+    batches = Batches(images.train_images, images.train_labels, batch_size, mean, std, seed=0, augment=crop_and_flip)
     settings = Config(epochs=1000, batch_size=batch_size, model_dir=Path(tempfile.mkdtemp()), precision=precision)
-    trainer = CNNTrainer(channels_first(ResCNN(9)) if first else ResCNN(9), settings, data.about(images, batches))
+    trainer = CNNTrainer(channels_first(ResCNN(9)) if first else ResCNN(9), settings, about_data(images, batches))
     trainer.steps_per_epoch = len(batches)
     trainer.open()
     for number in range(settings.epochs):

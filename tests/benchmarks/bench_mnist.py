@@ -28,8 +28,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from lab1 import data
-from lab1.config import REPOSITORY
+from lab1.engine.config import REPOSITORY
+from lab1.images import datasets
+from lab1.images.batches import Batches, about_data, pixel_statistics
 from lab1.models import MLP
 from lab1.train_mlp import Config
 from lab1.trainer import Trainer
@@ -39,13 +40,13 @@ SIZES = (784, 128, 64, 10)
 
 def ours(batch_size: int, precision: str = "fp32"):
     """A function that trains one epoch with the Trainer, logging and checkpoint included."""
-    images = data.load_mnist(REPOSITORY / "data")
-    mean, std = data.pixel_statistics(images.train_images)
-    batches = data.Batches(images.train_images, images.train_labels, batch_size, mean, std, seed=0)
+    images = datasets.load_mnist(REPOSITORY / "data")
+    mean, std = pixel_statistics(images.train_images)
+    batches = Batches(images.train_images, images.train_labels, batch_size, mean, std, seed=0)
     folder = tempfile.mkdtemp()
     config = Config(epochs=1000, batch_size=batch_size, patience=0, model_dir=Path(folder), precision=precision)
     config.use("mnist")
-    trainer = Trainer(MLP(SIZES), config, data.about(images, batches))
+    trainer = Trainer(MLP(SIZES), config, about_data(images, batches))
     trainer.steps_per_epoch = len(batches)
     trainer.open()
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from lab1.config import REPOSITORY, find_precision
+from lab1.engine.config import REPOSITORY
+from lab1.engine.devices import find_precision
 from lab2 import encoders, tasks
 from lab2.classify_text import Config
 from lab2.task_trainer import TaskTrainer

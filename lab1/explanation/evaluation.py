@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab1 import cam, models
-from lab1.cam_sheet import predict
-from lab1.metrics import bootstrap_interval
+from lab1 import models
+from lab1.engine.metrics import bootstrap_interval
+from lab1.explanation import cam
+from lab1.explanation.sheet import predict
 
 FEW = 500  # images for deletion and insertion, which take 34 forward passes each
 PART = 500  # images in one forward pass

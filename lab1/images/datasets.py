@@ -1,62 +1,22 @@
 """Data sets: from the disk, from the network, or embedded, each turned into the same thing, an ``ImageData``.
 
-What is done with one, splits and batches, is in ``lab1.batches``; its names can be had from here too.
+What is done with one, splits and batches, is in ``lab1.images.batches``.
 """
 
-import contextlib
 import hashlib
-import http.client
-import os
-import shutil
-import socket
 import sys
-import tempfile
-import threading
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lab1.augment import NOISE, crop_and_flip, random_affine
-from lab1.batches import (
-    Batches,
-    ImageData,
-    about,
-    pixel_statistics,
-    random_generator,
-    split_batches,
-    stratified_split,
-)
-from lab1.config import UsageError, require
-from lab1.distributed import first_process_first, rank
-
-__all__ = [
-    "NOISE",
-    "Batches",
-    "ImageData",
-    "Unavailable",
-    "about",
-    "crop_and_flip",
-    "load",
-    "load_cifar10",
-    "load_digits",
-    "load_folder",
-    "load_mnist",
-    "load_shapes",
-    "pixel_statistics",
-    "random_affine",
-    "random_generator",
-    "require_network",
-    "split_batches",
-    "stratified_split",
-]
-
-NETWORK_SECONDS = 10  # at most this long to find out that there is no network
+from lab1.engine.config import UsageError, require
+from lab1.engine.distributed import first_process_first, rank
+from lab1.engine.network import Unavailable, download_whole, require_network
+from lab1.engine.randomness import stratified_split
+from lab1.images.batches import ImageData
 
 # torchvision checks the archives; these are the files inside them, which it would read unchecked ever after.
 MNIST_MD5 = {
@@ -65,10 +25,6 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
-class Unavailable(UsageError):
-    """A data set is neither on the disk nor to be had from the network."""
 
 
 def load(name: str, data_dir: Path, channels: int, size: int, download: bool = True) -> ImageData:
@@ -115,7 +71,7 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
             require_network(MNIST.mirrors, "MNIST", raw, download)
-            _download(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
+            download_whole(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
         else:
             _check_files(archives)
             MNIST(data_dir, download=True)  # finds the archives good, downloads nothing, extracts them
@@ -146,7 +102,7 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not archive.exists():
             require_network([CIFAR10.url], "CIFAR-10", folder, download)
-            _download(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
+            download_whole(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
         else:
             _check_files({archive: CIFAR10.tgz_md5})
             CIFAR10(data_dir, download=True)  # finds the archive good, downloads nothing, extracts it
@@ -162,8 +118,8 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
 
 
 def load_shapes() -> ImageData:
-    """The ten drawn shapes of ``lab1.shapes``, 8,000 + 2,000 colour images of 32 x 32 pixels, the same ones always."""
-    from lab1 import shapes
+    """The ten drawn shapes of ``lab1.images.shapes``: 10,000 colour images of 32 x 32 pixels, always the same."""
+    from lab1.images import shapes
 
     train_images, train_labels, _ = shapes.draw(8000, seed=0)
     test_images, test_labels, test_boxes = shapes.draw(2000, seed=1)
@@ -220,54 +176,6 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     )
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
     return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
-
-
-def require_network(addresses: list[str], title: str, place: Path, download: bool) -> None:
-    """Return if one of the addresses answers within ten seconds.
-
-    Raises:
-        Unavailable: if none does, or if nothing may be downloaded.
-    """
-    reachable = threading.Event()
-
-    def knock(address: str) -> None:
-        # A server that answers with an error has answered: its files are asked for by their own names.
-        with contextlib.suppress(OSError):
-            with contextlib.suppress(urllib.error.HTTPError, http.client.HTTPException):
-                urllib.request.urlopen(address, timeout=NETWORK_SECONDS).close()
-            reachable.set()
-
-    # In threads, since a name look-up heeds no time-out.
-    knocking = [threading.Thread(target=knock, args=(address,), daemon=True) for address in addresses if download]
-    for thread in knocking:
-        thread.start()
-    for _ in range(NETWORK_SECONDS * 20):
-        if reachable.wait(0.05) or not any(thread.is_alive() for thread in knocking):
-            break
-    if not reachable.is_set():
-        why = "cannot be reached on the network" if download else "is not downloaded in a dry run"
-        raise Unavailable(f"{title} is not in {place} and {why}: put its files there")
-
-
-def _download(fetch: Callable[[str], object], title: str, data_dir: Path, place: Path) -> None:
-    """Fetch into a temporary folder and move what came into its place: a download cut short leaves nothing behind."""
-    print(f"Downloading {title} into {data_dir} ...", file=sys.stderr)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_SECONDS)
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix="download-") as temporary:
-            fetch(temporary)
-            fetched = Path(temporary) / place.relative_to(data_dir)
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(fetched, place)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:  # torchvision raises RuntimeError
-        raise Unavailable(
-            f"{title} could not be downloaded ({str(error).splitlines()[0]}): put it in {place}"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _check_files(md5s: dict[Path, str]) -> None:

@@ -7,10 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from lab1 import distributed
-from lab1.canvases import Canvases
-from lab1.detection import Detector, best_threshold, measure
-from lab1.detection_figure import detection_figure
+from lab1.detection.canvases import Canvases
+from lab1.detection.detector import Detector, best_threshold, measure
+from lab1.detection.figure import detection_figure
+from lab1.engine import distributed
 from lab1.trainer import Trainer
 
 SHOWN = 2  # canvases of each kind in the figure

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab1 import distributed
+from lab1.engine import distributed
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -28,6 +28,17 @@ def macro_f1(confusion: Tensor) -> float:
     that is neither there nor predicted counts 0."""
     confusion = confusion.double()
     return (2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)).mean().item()
+
+
+def by_class(confusion: Tensor, classes: list[str]) -> dict[str, Any]:
+    """Macro F1, each class's accuracy (its recall), and the counts themselves, of a confusion matrix
+    ``[true, predicted]``."""
+    accuracy = confusion.diagonal() / confusion.sum(1).clamp(min=1)
+    return {
+        "macro_f1": macro_f1(confusion),
+        "per_class_accuracy": dict(zip(classes, accuracy.tolist(), strict=True)),
+        "confusion": confusion.tolist(),
+    }
 
 
 class Averages:

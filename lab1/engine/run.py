@@ -5,10 +5,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lab1 import checkpoint, distributed, logbook
-from lab1.config import UsageError
-from lab1.metrics import Averages
-from lab1.models import describe
+from lab1.engine import checkpoint, distributed, logbook
+from lab1.engine.config import UsageError
+from lab1.engine.metrics import Averages
+from lab1.engine.registry import describe
 
 
 class Run:

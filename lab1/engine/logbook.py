@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lab1.config import REPOSITORY, RunConfig, UsageError
+from lab1.engine.config import REPOSITORY, RunConfig, UsageError
 
 
 def new_run_folder(parent: Path, name: str) -> Path:

@@ -7,12 +7,12 @@ processes, and an epoch of MNIST costs less than the usual per-image loop spends
 import dataclasses
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
-from lab1.augment import NOISE
-from lab1.config import UsageError, require
-from lab1.distributed import rank, world_size
+from lab1.engine.config import require
+from lab1.engine.distributed import rank, world_size
+from lab1.engine.randomness import random_generator, stratified_split
+from lab1.images.augment import NOISE
 
 
 @dataclasses.dataclass
@@ -30,29 +30,6 @@ class ImageData:
     test_images: torch.Tensor
     test_labels: torch.Tensor
     test_boxes: torch.Tensor | None = None
-
-
-def stratified_split(labels: torch.Tensor, held_out: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of the two parts of a random split with the same class shares in both: (the rest, ``held_out`` rows).
-
-    Raises:
-        UsageError: where a class has too few examples to be in both.
-    """
-    from sklearn.model_selection import train_test_split
-
-    try:
-        rest, part = train_test_split(
-            np.arange(len(labels)), test_size=held_out, random_state=seed % 2**32, stratify=labels.numpy()
-        )
-    except ValueError as error:
-        raise UsageError(f"the data set is too small to hold out {held_out} of {len(labels)}: {error}") from None
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(part))
-
-
-def random_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a function of the numbers alone, such as (seed, epoch): there is no state to save."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
 
 
 class Batches:
@@ -169,6 +146,6 @@ def split_batches(
     )
 
 
-def about(data: ImageData, batches: Batches) -> dict:
+def about_data(data: ImageData, batches: Batches) -> dict:
     """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
     return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}

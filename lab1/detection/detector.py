@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_iou, nms
 
-from lab1.canvases import MARGIN, SCALES, WINDOW, Canvases, resize
-from lab1.config import require
-from lab1.metrics import bootstrap_interval
+from lab1.detection.canvases import MARGIN, SCALES, WINDOW, Canvases, resize
+from lab1.engine.config import require
+from lab1.engine.metrics import bootstrap_interval
 from lab1.models import MLP, LeNet, ResidualBlock
 
 STRIDE = 4  # pixels of a level between two windows: two poolings by 2 make it so in LeNet
@@ -77,7 +77,7 @@ def _residual_convolution(block: ResidualBlock) -> ResidualBlock:
 @dataclasses.dataclass
 class Detections:
     """What was found on one canvas, the most certain first: boxes ``[n, 4]`` in pixels of the canvas, as
-    ``lab1.canvases`` defines them; scores ``[n]``, not probabilities but sums of them; classes ``[n]``."""
+    ``lab1.detection.canvases`` defines them; scores ``[n]``, not probabilities but sums of them; classes ``[n]``."""
 
     boxes: Tensor
     scores: Tensor

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from lab1.cam import class_activation_map, grad_cam, overlay
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
+from lab1.explanation.cam import class_activation_map, grad_cam, overlay
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from lab1.detection import Detections
+from lab1.detection.detector import Detections
 
 
 def detection_figure(canvases: Iterable[tuple[np.ndarray, Tensor, Detections, Tensor]]) -> Figure:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab1.config import UsageError
+from lab1.engine.config import UsageError
 
 DIGEST_SIZE = 32  # bytes of a SHA-256, which ends every checkpoint
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from lab1 import logbook
-from lab1.config import Interrupted, RunConfig, UsageError, require
+from lab1.engine import logbook
+from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
 FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")

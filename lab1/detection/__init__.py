@@ -1,0 +1,1 @@
+"""Exercise 2.2: from a classifier of digits to a detector."""

@@ -1,0 +1,51 @@
+"""Where to compute, and in which number format.
+
+Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at once.
+"""
+
+import os
+
+from lab1.engine.config import UsageError, require
+
+
+def find_device(name: str):
+    """The torch.device of that name; ``auto`` takes CUDA, then MPS, then the CPU. Under torchrun, cuda is this
+    process's own GPU.
+
+    Raises:
+        UsageError: for a device that this machine, or this build of torch, does not have.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: not a device; use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        require(count > 0, f"--device {name}: torch finds no CUDA GPU here; use auto or cpu")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index)
+        require(device.index < count, f"--device {device}: there are {count} GPUs, cuda:0 to cuda:{count - 1}")
+        torch.cuda.set_device(device)
+    elif device.type == "mps":
+        require(torch.backends.mps.is_available(), f"--device {name}: torch finds no MPS here; use auto or cpu")
+    else:
+        require(device.type == "cpu", f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def find_precision(name: str, device) -> str:
+    """``fp32`` or ``bf16`` as named; ``auto`` is bf16 where this device multiplies it in hardware (CUDA from Ampere on;
+    processors with AVX512_BF16 or AMX), and fp32 elsewhere: emulated, bf16 is the slower one."""
+    import torch
+
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # Older versions of torch cannot say.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    hardware = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return "bf16" if device.type == "cpu" and hardware else "fp32"

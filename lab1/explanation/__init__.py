@@ -1,0 +1,1 @@
+"""Exercises 2.1 and 2.3: gradients, and class activation maps."""
