@@ -69,9 +69,9 @@ class Config(TrainConfig):
 
 def train(config: Config, data, device) -> dict[str, Any]:
     """Fine-tune an encoder; returns the test metrics."""
-    from lab2 import encoders
-    from lab2.task_trainer import TaskTrainer, choice_loss, margin_ranking_loss
-    from lab2.text_batches import TextBatches, encode
+    from lab2.tasks import encoders
+    from lab2.tasks.batches import TextBatches, encode
+    from lab2.tasks.trainer import TaskTrainer, choice_loss, margin_ranking_loss
 
     places = config.data_folder(), not config.dry_run
     tokenizer = encoders.load_tokenizer(config.model, *places)
@@ -93,7 +93,7 @@ def train(config: Config, data, device) -> dict[str, Any]:
 def measure(config: Config, data, device) -> dict[str, Any]:
     """Answer by likelihood; returns the test metrics."""
     from lab1.engine import distributed
-    from lab2 import likelihood, task_runs
+    from lab2.tasks import likelihood, runs
 
     require(distributed.world_size() == 1, "--method likelihood runs in one process, without torchrun")
     model = likelihood.load(config.model, config.data_folder(), config.runs_folder(), device, not config.dry_run)
@@ -111,19 +111,19 @@ def measure(config: Config, data, device) -> dict[str, Any]:
         "validation": {"accuracy": correct["validation"][rule]} | correct["validation"],
         "test": {"accuracy": correct["test"][rule], "trainable_parameters": 0} | correct["test"],
     }
-    task_runs.write_run(config, device, results)
+    runs.write_run(config, device, results)
     print(f"{rule} of the log-likelihood: test accuracy {results['test']['accuracy']:.2%}".replace("%", " %"))
     return results["test"]
 
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the test metrics."""
-    from lab2 import task_runs, tasks
+    from lab2.tasks import datasets, runs
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    task_runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
-    data = tasks.load_choices(config.dataset, config.data_folder(), not config.dry_run)
+    runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
+    data = datasets.load_choices(config.dataset, config.data_folder(), not config.dry_run)
     data = data.thinned(3 * config.batch_size) if config.dry_run else data
     return (train if config.method == "finetune" else measure)(config, data, device)
 

@@ -76,9 +76,9 @@ class Config(TrainConfig):
 
 def train(config: Config, data, device) -> dict[str, Any]:
     """Fine-tune all of the encoder, or low-rank updates beside it; returns the test metrics."""
-    from lab2 import encoders
-    from lab2.task_trainer import TaskTrainer
-    from lab2.text_batches import TextBatches, encode
+    from lab2.tasks import encoders
+    from lab2.tasks.batches import TextBatches, encode
+    from lab2.tasks.trainer import TaskTrainer
 
     (method,) = config.method
     config.fill({"learning_rate": RATES[method]})
@@ -105,8 +105,8 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     from lab1.engine import distributed
     from lab1.engine.figures import confusion_figure
     from lab1.engine.metrics import by_class
-    from lab2 import encoders, shallow, task_runs
-    from lab2.tasks import PARTS
+    from lab2.tasks import encoders, runs, shallow
+    from lab2.tasks.datasets import PARTS
 
     require(distributed.world_size() == 1, "--method tfidf and features run in one process, without torchrun")
     began, encoder_parameters = time.perf_counter(), 0
@@ -138,7 +138,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},
         "test": {"accuracy": accuracy(chosen.confusion["test"]), "trainable_parameters": chosen.parameters} | test,
     }
-    task_runs.write_run(config, device, results, {"confusion": figure})
+    runs.write_run(config, device, results, {"confusion": figure})
     return results["test"]
 
 
@@ -149,19 +149,19 @@ def accuracy(confusion) -> float:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Each method in turn; returns the test metrics of each."""
-    from lab2 import task_runs, tasks
+    from lab2.tasks import datasets, runs
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    task_runs.use_tiny(config, data="texts", model="bert" if set(config.method) != {"tfidf"} else None)
-    data = tasks.load_texts(config.dataset, config.data_folder(), not config.dry_run)
+    runs.use_tiny(config, data="texts", model="bert" if set(config.method) != {"tfidf"} else None)
+    data = datasets.load_texts(config.dataset, config.data_folder(), not config.dry_run)
     data = data.thinned(3 * config.batch_size) if config.dry_run else data
     found = []
     for method in config.method:
         one = dataclasses.replace(config, method=(method,))
         prepare(one)  # each method from the same seed, whichever came before it
         found.append((train if method in RATES else fit)(one, data, device))
-    print(task_runs.classification_table(config.runs_folder(), data.name, config.dry_run))
+    print(runs.classification_table(config.runs_folder(), data.name, config.dry_run))
     return found
 
 

@@ -67,7 +67,9 @@ class Config(RunConfig):
 
 def load_model(config: Config, device, download: bool):
     """The language model, its tokenizer, and where the text comes from."""
-    from lab2 import hub, models, text, tokens
+    from lab2 import hub, models
+    from lab2.language import tokens
+    from lab2.language.corpus import EMBEDDED, python_source
 
     if config.model is not None:
         from transformers import AutoModelForCausalLM
@@ -78,8 +80,8 @@ def load_model(config: Config, device, download: bool):
         require(fits, f"{config.model} reads {limit} tokens: --prompt-tokens and --length together are {needed}")
         return model, tokens.Pretrained(config.model, config.data_folder(), download), config.text or "auto"
     if config.dry_run and config.run is None:
-        tokenizer = tokens.Characters(text.python_source())
-        return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, text.EMBEDDED
+        tokenizer = tokens.Characters(python_source())
+        return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, EMBEDDED
     folder = find_run(config.run or RUN, config.runs_folder(), published=True)
     model, about = models.load(folder / "best.pt", device)
     learned = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text"]
@@ -89,7 +91,7 @@ def load_model(config: Config, device, download: bool):
 def count_tokens(config: Config, parts: dict[str, str], whole: str, download: bool) -> dict[str, Any]:
     """The length of the test part for each tokenizer; of the default ones, those that cannot be had are left out."""
     from lab1.engine.network import Unavailable
-    from lab2 import decoding, tokens
+    from lab2.language import decoding, tokens
 
     rows = {}
     for name in config.tokenizers or TOKENIZERS:
@@ -123,13 +125,14 @@ def main(config: Config) -> dict[str, Any]:
     import torch
 
     from lab1.engine import logbook
-    from lab2 import decoding, text
+    from lab2.language import decoding
+    from lab2.language.corpus import load_corpus
 
     if config.dry_run:
         config.samples, config.length = min(config.samples, 2), min(config.length, 20)
     device, download = prepare(config), not config.dry_run
     model, tokenizer, source = load_model(config, device, download)
-    corpus = text.load_corpus(source, config.data_folder(), download)
+    corpus = load_corpus(source, config.data_folder(), download)
     parts = corpus.parts()
     lengths = count_tokens(config, parts, corpus.text, download)
     print(decoding.token_table(lengths), flush=True)

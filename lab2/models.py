@@ -1,5 +1,5 @@
 """GPT, a decoder-only Transformer: GPT-2's architecture and names (Radford et al. 2019), so that weights can be
-exchanged with transformers' ``GPT2LMHeadModel`` both ways. Sampling from it is in ``lab2/sampling.py``.
+exchanged with transformers' ``GPT2LMHeadModel`` both ways. Sampling from it is in ``lab2/language/sampling.py``.
 
 Letters in shapes: B texts, T tokens of each, V tokens in the vocabulary, C width, H heads, D = C / H.
 """
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lab1.engine import checkpoint
 from lab1.engine.config import REPOSITORY, UsageError, require
-from lab2 import sampling
+from lab1.engine.registry import register
+from lab2.language import sampling
 
 # GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with and
 # that takes a processor three times as long.
@@ -106,6 +107,7 @@ class Block(nn.Module):
         return x + dropout(self.mlp(self.ln_2(x)), drop)
 
 
+@register
 class GPT(nn.Module):
     """Token and position embeddings, blocks, a last layer norm, and the token embeddings again as the output layer.
 
@@ -177,7 +179,7 @@ class GPT(nn.Module):
         greedy: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continue texts: tokens ``[B, T]`` -> ``[B, T + max_new_tokens]``; see ``lab2.sampling.generate``."""
+        """Continue texts: tokens ``[B, T]`` -> ``[B, T + max_new_tokens]``; see ``lab2.language.sampling.generate``."""
         choose = sampling.Chooser(temperature, top_k, top_p, greedy, generator)
         return sampling.generate(self, tokens, max_new_tokens, choose)
 

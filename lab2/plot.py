@@ -84,7 +84,7 @@ def decoding_figure(name: str, runs: list[Run]):
     return figure
 
 
-# The figures of exercises 1 and 2, by script; those of exercise 3 are in lab2/task_figures.py.
+# The figures of exercises 1 and 2, by script; those of exercise 3 are in lab2/tasks/figures.py.
 FIGURES = {"lab2/train_gpt.py": learning_curves, "lab2/generate.py": decoding_figure}
 
 
@@ -94,7 +94,7 @@ def main(config: Config) -> None:
 
     matplotlib.use("Agg")
     from lab1.engine.figures import by_experiment, read_runs
-    from lab2.task_figures import task_figures
+    from lab2.tasks.figures import task_figures
 
     runs = read_runs(config.runs)
     ours = by_experiment([run for run in runs if run["script"] in FIGURES])

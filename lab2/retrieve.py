@@ -7,7 +7,7 @@
 
 DIR is in BEIR's format: corpus.jsonl, queries.jsonl, qrels/train.tsv and qrels/test.tsv. Fine-tuning is contrastive:
 the other documents of a batch are the negatives; a fifth of the training queries chooses the epoch and the weight of
-BM25 in the hybrid (without fine-tuning: all of them choose the weight). Measures are in lab2/ranking.py.
+BM25 in the hybrid (without fine-tuning: all of them choose the weight). Measures are in lab2/tasks/ranking.py.
 """
 
 import dataclasses
@@ -65,13 +65,13 @@ class Config(TrainConfig):
 def main(config: Config) -> dict[str, Any]:
     """Search, after fine-tuning where asked for; returns the test metrics."""
     from lab1.engine import distributed
-    from lab2 import encoders, retrieval, task_runs, tasks
+    from lab2.tasks import datasets, encoders, retrieval, runs
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    task_runs.use_tiny(config, "search", "bert")
+    runs.use_tiny(config, "search", "bert")
     places = config.data_folder(), not config.dry_run
-    data = tasks.load_search(config.dataset, *places)
+    data = datasets.load_search(config.dataset, *places)
     if config.dry_run:
         data, config.max_length = data.head(8, 50), min(config.max_length, 64)
     tokenizer = encoders.load_tokenizer(config.model, *places)
@@ -92,7 +92,7 @@ def main(config: Config) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - began, 2),
             "test": test,
         }
-        task_runs.write_run(config, device, results)
+        runs.write_run(config, device, results)
         print(retrieval.table(test))
         return test
 

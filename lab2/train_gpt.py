@@ -109,14 +109,15 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     import torch
 
-    from lab2 import text, tokens
+    from lab2.language import tokens
+    from lab2.language.corpus import ConsecutiveWindows, RandomWindows, load_corpus
     from lab2.models import GPT
     from lab2.trainer import LanguageModelTrainer
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     download = not config.dry_run
-    corpus = text.load_corpus(config.text, config.data_folder(), download)
+    corpus = load_corpus(config.text, config.data_folder(), download)
     if config.text == "auto":
         config.text = corpus.name  # what was used, not what was asked for
     elif Path(config.text).is_file():
@@ -127,9 +128,9 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     tokenizer = tokens.make(config.tokenizer, learned, config.data_folder(), download)
     encoded = {name: torch.tensor(tokenizer.encode(part), device=device) for name, part in parts.items()}
     steps, interval = (6, 3) if config.dry_run else (config.steps, config.eval_interval)
-    train = text.RandomWindows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
+    train = RandomWindows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
     validation, test = (
-        text.ConsecutiveWindows(
+        ConsecutiveWindows(
             encoded[name], config.context, config.batch_size, len(parts[name]), limit=3 if config.dry_run else None
         )
         for name in ("validation", "test")

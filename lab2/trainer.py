@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lab1.engine.config import require
 from lab1.trainer import Trainer
-from lab2.decoding import indented
+from lab2.language.corpus import ConsecutiveWindows
+from lab2.language.decoding import indented
+from lab2.language.tokens import Tokenizer
 from lab2.models import GPT
-from lab2.text import ConsecutiveWindows
-from lab2.tokens import Tokenizer
 
 SAMPLE_TOKENS = 400
 

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM
 
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
-from lab2 import answer_questions, encoders, likelihood, tiny, train_gpt
-from lab2.task_trainer import choice_loss, margin_ranking_loss
+from lab2 import answer_questions, train_gpt
+from lab2.tasks import encoders, likelihood, tiny
+from lab2.tasks.trainer import choice_loss, margin_ranking_loss
 
 CPU = torch.device("cpu")
 SCORES = torch.tensor([[2.0, 0.5, 1.8], [0.0, 1.0, 3.0]])

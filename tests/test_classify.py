@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab1 import reports
 from lab1.engine.config import Interrupted, UsageError
-from lab2 import classify_text, encoders, shallow, task_runs, tasks, tiny
-from lab2.task_trainer import TaskTrainer
+from lab2 import classify_text
+from lab2.tasks import datasets, encoders, runs, shallow, tiny
+from lab2.tasks.trainer import TaskTrainer
 
 CPU = torch.device("cpu")
 
@@ -87,8 +88,8 @@ def test_macro_f1_and_report():
 def test_validation_chooses_and_the_test_set_is_classified_by_the_chosen_one():
     labels = torch.tensor([0, 1] * 10)
     right = labels.numpy()[:, None] * 2.0 - 1
-    parts = {part: (["text"] * 20, labels) for part in tasks.PARTS}
-    data = tasks.TaskData("toy", ["no", "yes"], parts)
+    parts = {part: (["text"] * 20, labels) for part in datasets.PARTS}
+    data = datasets.TaskData("toy", ["no", "yes"], parts)
     # One table is right in validation and wrong in the test, the other the other way round.
     good = {"train": right, "validation": right, "test": -right}
     bad = {"train": right, "validation": -right, "test": right}
@@ -114,7 +115,7 @@ def test_tables_of_features():
     ]
     ((settings, parts),) = shallow.feature_tables(features, [6, 2, 2], layer=2, pooling="mean")
     assert settings == {"pooling": "mean", "layer": 2}
-    assert [len(parts[part]) for part in tasks.PARTS] == [6, 2, 2]
+    assert [len(parts[part]) for part in datasets.PARTS] == [6, 2, 2]
     assert parts["train"].mean(0) == pytest.approx(0, abs=1e-6)
     assert parts["train"].std(0, ddof=1) == pytest.approx(1, abs=1e-5)
     seen = states[2] + 1
@@ -262,7 +263,7 @@ def test_rows_of_the_table():
         test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "trainable_parameters": 7}
         return {"config": {"method": [method], "model": model}, "test": test, "seconds": seconds}
 
-    rows = task_runs.classification_rows(
+    rows = runs.classification_rows(
         [run("finetune", 0.8, 10.0), run("finetune", 0.9, 20.0), run("tfidf", 0.7, 1.0), run("lora", 0.75, 3.0, "n")]
     )
     assert [(row["method"], row["model"], row["runs"]) for row in rows] == [

@@ -9,8 +9,10 @@ from transformers import AutoModelForCausalLM
 
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
-from lab2 import decoding, generate, tiny, tokens
+from lab2 import generate
+from lab2.language import decoding, tokens
 from lab2.models import GPT
+from lab2.tasks import tiny
 
 SENTENCE = "the cook wins the race and the cook wins the race"  # 11 words
 

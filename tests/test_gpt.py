@@ -10,9 +10,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from lab1.engine import checkpoint
 from lab1.engine.config import UsageError
 from lab1.engine.registry import describe
-from lab2 import models, sampling, tiny
+from lab2 import models
+from lab2.language import sampling
+from lab2.language.sampling import Chooser
 from lab2.models import GPT
-from lab2.sampling import Chooser
+from lab2.tasks import tiny
 from lab2.trainer import language_model_loss
 
 SIZE = {"vocabulary": 50, "context": 32, "layers": 3, "heads": 4, "width": 32}

@@ -11,8 +11,9 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from lab1.engine.config import Interrupted, UsageError
-from lab2 import ranking, retrieval, retrieve, tasks, tiny
-from lab2.retrieval import PairBatches, RetrievalTrainer, info_nce
+from lab2 import retrieve
+from lab2.tasks import datasets, ranking, retrieval, tiny
+from lab2.tasks.retrieval import PairBatches, RetrievalTrainer, info_nce
 
 
 def test_words():
@@ -111,11 +112,11 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(places):
-    return tasks.load_search("deeds", places)
+    return datasets.load_search("deeds", places)
 
 
 def pairs(places, data, **changes):
-    from lab2.encoders import load_tokenizer
+    from lab2.tasks.encoders import load_tokenizer
 
     settings = {"max_length": 32, "batch_size": 4, "seed": 3} | changes
     return PairBatches(data, data.judgements["train"], load_tokenizer("bert", places), **settings)
@@ -259,7 +260,8 @@ def test_flags_that_cannot_be_used(places, tmp_path):
 
 
 def test_figures_of_every_exercise(places, tmp_path):
-    from lab2 import answer_questions, classify_text, task_figures
+    from lab2 import answer_questions, classify_text
+    from lab2.tasks import figures
 
     places_and_runs = {"data_dir": tmp_path / "data", "model_dir": tmp_path / "runs", "dry_run": True}
     classify_text.main(classify_text.Config(method=("tfidf", "features"), **places_and_runs))
@@ -267,7 +269,7 @@ def test_figures_of_every_exercise(places, tmp_path):
     retrieve.main(retrieve.Config(**places_and_runs))
     retrieve.main(retrieve.Config(finetune=True, **places_and_runs))
     runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/results.json")]
-    figures = task_figures.task_figures([*runs, {"script": "lab2/train_gpt.py"}])
+    figures = figures.task_figures([*runs, {"script": "lab2/train_gpt.py"}])
     assert set(figures) == {"classify-tiny-texts", "answer-tiny-choices", "retrieve-tiny-search"}
     accuracy, layers = figures["classify-tiny-texts"].axes
     assert [label.get_text().split("\n")[0] for label in accuracy.get_xticklabels()] == ["tfidf", "features"]
@@ -285,7 +287,7 @@ def test_figures_of_every_exercise(places, tmp_path):
 
 
 def test_paired_difference_by_hand():
-    from lab2.task_figures import paired_difference
+    from lab2.tasks.figures import paired_difference
 
     mean, low, high = paired_difference({"queries": [0.1, 0.5, 0.9]}, {"queries": [0.3, 0.7, 1.1]})
     assert (mean, low, high) == (pytest.approx(0.2), pytest.approx(0.2), pytest.approx(0.2))

@@ -10,8 +10,9 @@ import torch
 import transformers
 
 from lab1.engine.config import UsageError
-from lab2 import hub, tasks, tiny
-from lab2.text_batches import POOL, TextBatches, encode
+from lab2 import hub
+from lab2.tasks import datasets, tiny
+from lab2.tasks.batches import POOL, TextBatches, encode
 
 
 def write(path, rows):
@@ -25,7 +26,7 @@ def model(tmp_path_factory):
 
 
 def test_a_folder_of_csv(tmp_path):
-    data = tasks.load_texts(str(tiny.write_texts(tmp_path / "mood")), tmp_path)
+    data = datasets.load_texts(str(tiny.write_texts(tmp_path / "mood")), tmp_path)
     assert (data.name, data.classes) == ("mood", ["0", "1"])
     assert {part: len(items) for part, (items, _) in data.parts.items()} == {"train": 87, "validation": 29, "test": 28}
     expected = [row for number, row in enumerate(tiny.sentences()) if number % 5 < 3]
@@ -40,7 +41,7 @@ def test_a_folder_of_csv(tmp_path):
 def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     lines = ["text,label", '"good, ""very"" good",pos', "bad,neg", "so so,mid"] * 20
     (tmp_path / "train.csv").write_text("\n".join([lines[0], *(line for line in lines if line != lines[0])]) + "\n")
-    data = tasks.load_texts(str(tmp_path), tmp_path)
+    data = datasets.load_texts(str(tmp_path), tmp_path)
     assert data.classes == ["mid", "neg", "pos"]
     texts, labels = data.parts["train"]
     assert {text: data.classes[label] for text, label in zip(texts, labels.tolist(), strict=True)} == {
@@ -50,14 +51,14 @@ def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     }
     # 60 rows: a tenth for the test, a tenth of the other 54 for validation, the same at every call.
     assert [len(items) for items, _ in data.parts.values()] == [49, 5, 6]
-    assert torch.equal(tasks.load_texts(str(tmp_path), tmp_path).parts["train"][1], labels)
+    assert torch.equal(datasets.load_texts(str(tmp_path), tmp_path).parts["train"][1], labels)
 
 
 def test_a_missing_test_set_is_the_validation_set(tmp_path):
     rows = [{"text": f"text {number}", "label": number % 2} for number in range(40)]
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "validation.jsonl", [{"text": "held out", "label": 0}, {"text": "too", "label": 1}])
-    data = tasks.load_texts(str(tmp_path), tmp_path)
+    data = datasets.load_texts(str(tmp_path), tmp_path)
     assert data.parts["test"][0] == ["held out", "too"]
     assert [len(items) for items, _ in data.parts.values()] == [36, 4, 2]
     assert not set(data.parts["train"][0]) & set(data.parts["validation"][0])
@@ -66,10 +67,10 @@ def test_a_missing_test_set_is_the_validation_set(tmp_path):
 def test_names_of_known_classes_and_a_single_file(tmp_path):
     rows = [{"text": f"text {number}", "label": number % 4} for number in range(80)]
     write(tmp_path / "ag_news.jsonl", rows)
-    data = tasks.load_texts(str(tmp_path / "ag_news.jsonl"), tmp_path)
+    data = datasets.load_texts(str(tmp_path / "ag_news.jsonl"), tmp_path)
     assert data.classes == ["World", "Sports", "Business", "Sci/Tech"]
     # Found by its name under the data folder, too.
-    assert tasks.load_texts("ag_news.jsonl", tmp_path).name == "ag_news"
+    assert datasets.load_texts("ag_news.jsonl", tmp_path).name == "ag_news"
 
 
 def test_texts_that_cannot_be_used(tmp_path):
@@ -78,7 +79,7 @@ def test_texts_that_cannot_be_used(tmp_path):
         folder.mkdir()
         write(folder / name, rows)
         with pytest.raises(UsageError) as refused:
-            tasks.load_texts(str(folder), tmp_path)
+            datasets.load_texts(str(folder), tmp_path)
         assert len(str(refused.value).splitlines()) == 1
         return str(refused.value)
 
@@ -89,11 +90,11 @@ def test_texts_that_cannot_be_used(tmp_path):
     assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     (tmp_path / "broken.jsonl").write_text('{"text": "a", "label":\n')
     with pytest.raises(UsageError, match="cannot be read"):
-        tasks.load_texts(str(tmp_path / "broken.jsonl"), tmp_path)
+        datasets.load_texts(str(tmp_path / "broken.jsonl"), tmp_path)
     with pytest.raises(UsageError, match=r"use a file in \.csv"):
-        tasks.load_texts(str(tiny.write_model(tmp_path / "bert") / "config.json"), tmp_path)
+        datasets.load_texts(str(tiny.write_model(tmp_path / "bert") / "config.json"), tmp_path)
     with pytest.raises(UsageError, match=r"no folder or file \./nowhere/x/y"):
-        tasks.load_texts("./nowhere/x/y", tmp_path)
+        datasets.load_texts("./nowhere/x/y", tmp_path)
 
 
 def test_choices_in_every_shape(tmp_path):
@@ -117,7 +118,7 @@ def test_choices_in_every_shape(tmp_path):
         write(tmp_path / name / "train.jsonl", [row | {key: number % 4} for number in range(40)])
         write(tmp_path / name / "validation.jsonl", [row])
         write(tmp_path / name / "test.jsonl", [row | {key: -1}])  # SWAG keeps its test labels to itself
-        data = tasks.load_choices(str(tmp_path / name), tmp_path)
+        data = datasets.load_choices(str(tmp_path / name), tmp_path)
         assert data.classes == ["A", "B", "C", "D"]
         assert [len(items) for items, _ in data.parts.values()] == [36, 4, 1]
         assert data.parts["test"][0] == [("It rains. She", ["gets wet.", "flies.", "is a cup.", "melts."])]
@@ -134,7 +135,7 @@ def test_choices_that_cannot_be_used(tmp_path):
     for number, (message, rows) in enumerate(refused.items()):
         write(tmp_path / f"{number}.jsonl", rows)
         with pytest.raises(UsageError, match=message):
-            tasks.load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
+            datasets.load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
 
 
 def test_a_collection_in_beirs_format(tmp_path):
@@ -143,16 +144,16 @@ def test_a_collection_in_beirs_format(tmp_path):
     write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
     write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
-    data = tasks.load_search(str(folder), tmp_path)
+    data = datasets.load_search(str(folder), tmp_path)
     assert data.documents == {"1": "Wings lift", "2": "drag"}
     # Query b has nothing relevant: no ranking is right or wrong for it.
     assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
     with pytest.raises(UsageError, match="1 queries are not among the queries"):
-        tasks.load_search(str(folder), tmp_path)
+        datasets.load_search(str(folder), tmp_path)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(UsageError, match=r"not in BEIR's format: no .*queries\.jsonl"):
-        tasks.load_search(str(folder), tmp_path)
+        datasets.load_search(str(folder), tmp_path)
 
 
 def sequences(lengths):
@@ -237,10 +238,10 @@ def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
 @pytest.mark.parametrize(
     ("load", "dataset", "source"),
     [
-        (tasks.load_texts, "ag_news", "fancyzhx/ag_news"),
-        (tasks.load_choices, "swag", "allenai/swag"),
-        (tasks.load_choices, "codah", "jaredfern/codah"),
-        (tasks.load_search, "scifact", "mteb/scifact"),
+        (datasets.load_texts, "ag_news", "fancyzhx/ag_news"),
+        (datasets.load_choices, "swag", "allenai/swag"),
+        (datasets.load_choices, "codah", "jaredfern/codah"),
+        (datasets.load_search, "scifact", "mteb/scifact"),
     ],
 )
 def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load, dataset, source):
@@ -273,7 +274,7 @@ def test_what_is_on_the_disk_asks_nothing_of_the_hub(monkeypatch, model, tmp_pat
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{hub_server.getsockname()[1]}")
         hub.pretrained(transformers.AutoTokenizer, str(model), tmp_path)
         hub.pretrained(transformers.AutoModelForSequenceClassification, str(model), tmp_path)
-        tasks.load_texts(str(tiny.write_texts(tmp_path / "texts")), tmp_path)
+        datasets.load_texts(str(tiny.write_texts(tmp_path / "texts")), tmp_path)
         with pytest.raises(TimeoutError):
             hub_server.accept()
     assert not huggingface_hub.constants.HF_HUB_OFFLINE

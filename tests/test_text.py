@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lab1.engine.config import UsageError
-from lab2 import text, tiny, tokens
-from lab2.text import ConsecutiveWindows, Corpus, RandomWindows
+from lab2.language import corpus, tokens
+from lab2.language.corpus import ConsecutiveWindows, Corpus, RandomWindows
+from lab2.tasks import tiny
 
 VERSES = "Nel mezzo del cammin di nostra vita\nmi ritrovai per una selva oscura,\nché la diritta via era smarrita.\n"
 EBOOK = (
@@ -45,23 +46,23 @@ def server():
 
 
 def test_the_licence_is_stripped():
-    assert text.strip_licence(EBOOK.replace("\r\n", "\n")) == VERSES
+    assert corpus.strip_licence(EBOOK.replace("\r\n", "\n")) == VERSES
     old = (
         f"licence\n***START OF THIS PROJECT GUTENBERG EBOOK X***\n{VERSES}***END OF THIS PROJECT GUTENBERG EBOOK X***\n"
     )
-    assert text.strip_licence(old) == VERSES
-    assert text.strip_licence(VERSES) == VERSES
+    assert corpus.strip_licence(old) == VERSES
+    assert corpus.strip_licence(VERSES) == VERSES
 
 
 def test_downloaded_once(server, tmp_path, monkeypatch):
     address, asked = server
-    monkeypatch.setattr(text, "COMMEDIA", f"{address}/pg1012.txt")
+    monkeypatch.setattr(corpus, "COMMEDIA", f"{address}/pg1012.txt")
     for source in ("auto", "divina_commedia"):
-        corpus = text.load_corpus(source, tmp_path / "data")
-        assert (corpus.name, corpus.text) == ("divina_commedia", VERSES)
+        found = corpus.load_corpus(source, tmp_path / "data")
+        assert (found.name, found.text) == ("divina_commedia", VERSES)
     assert (tmp_path / "data" / "divina_commedia.txt").read_text(encoding="utf-8") == VERSES
     assert len(asked) == 2  # whether the network is there, then the text
-    assert text.load_corpus(f"{address}/pg1012.txt?x=1", tmp_path) == Corpus("pg1012", VERSES)
+    assert corpus.load_corpus(f"{address}/pg1012.txt?x=1", tmp_path) == Corpus("pg1012", VERSES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "pg1012.txt"]
 
 
@@ -69,35 +70,35 @@ def test_a_download_that_fails_leaves_nothing(server, tmp_path):
     address, _ = server
     for page, reason in (("nowhere.txt", "404"), ("latin.txt", "not UTF-8")):
         with pytest.raises(UsageError, match=reason) as failure:
-            text.load_corpus(f"{address}/{page}", tmp_path)
+            corpus.load_corpus(f"{address}/{page}", tmp_path)
         assert "\n" not in str(failure.value)
         assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_network(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(text, "COMMEDIA", "http://127.0.0.1:9/pg1012.txt")  # nobody listens there
-    corpus = text.load_corpus("auto", tmp_path)
-    assert corpus.name == "python"
-    assert "import argparse" in corpus.text
-    assert len(corpus.text) == 1_000_000
+    monkeypatch.setattr(corpus, "COMMEDIA", "http://127.0.0.1:9/pg1012.txt")  # nobody listens there
+    found = corpus.load_corpus("auto", tmp_path)
+    assert found.name == "python"
+    assert "import argparse" in found.text
+    assert len(found.text) == 1_000_000
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "divina_commedia.txt") in line
     assert "standard library instead" in line
     with pytest.raises(UsageError, match=r"divina_commedia\.txt and cannot be reached on the network"):
-        text.load_corpus("divina_commedia", tmp_path)
+        corpus.load_corpus("divina_commedia", tmp_path)
     with pytest.raises(UsageError, match="is not downloaded in a dry run"):
-        text.load_corpus("divina_commedia", tmp_path, download=False)
+        corpus.load_corpus("divina_commedia", tmp_path, download=False)
 
 
 def test_files(tmp_path):
     (tmp_path / "own.txt").write_bytes(VERSES.replace("\n", "\r\n").encode())
-    assert text.load_corpus(str(tmp_path / "own.txt"), tmp_path) == Corpus("own", VERSES)
+    assert corpus.load_corpus(str(tmp_path / "own.txt"), tmp_path) == Corpus("own", VERSES)
     (tmp_path / "latin.txt").write_bytes("ché".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin\.txt is not UTF-8 text \(byte 2\)"):
-        text.load_corpus(str(tmp_path / "latin.txt"), tmp_path)
+        corpus.load_corpus(str(tmp_path / "latin.txt"), tmp_path)
     for missing in (tmp_path / "nowhere.txt", tmp_path):
         with pytest.raises(UsageError, match="no such file"):
-            text.load_corpus(str(missing), tmp_path)
+            corpus.load_corpus(str(missing), tmp_path)
 
 
 def test_parts_are_contiguous():
@@ -183,8 +184,8 @@ def test_consecutive_windows_predict_every_token_once():
 def test_processes_share_windows(monkeypatch):
     made = {}
     for number in range(3):
-        monkeypatch.setattr(text, "rank", lambda number=number: number)
-        monkeypatch.setattr(text, "world_size", lambda: 3)
+        monkeypatch.setattr(corpus, "rank", lambda number=number: number)
+        monkeypatch.setattr(corpus, "world_size", lambda: 3)
         train = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1)
         held_out = ConsecutiveWindows(torch.arange(24), 5, 2, characters=24)
         made[number] = (train.batch(0)[0], [targets for _, targets in held_out])

@@ -14,7 +14,8 @@ from test_resume import assert_equal
 
 from lab1.engine.config import REPOSITORY, UsageError
 from lab1.engine.launch import parse
-from lab2 import models, tokens, train_gpt
+from lab2 import models, train_gpt
+from lab2.language import tokens
 from lab2.trainer import language_model_loss, text_measures
 
 # Dropout, and a last stretch that is shorter: 7 + 7 + 6 steps.

@@ -23,10 +23,10 @@ import torch
 
 from lab1.engine.config import REPOSITORY
 from lab1.engine.devices import find_precision
-from lab2 import encoders, tasks
 from lab2.classify_text import Config
-from lab2.task_trainer import TaskTrainer
-from lab2.text_batches import TextBatches, encode
+from lab2.tasks import datasets, encoders
+from lab2.tasks.batches import TextBatches, encode
+from lab2.tasks.trainer import TaskTrainer
 
 CPU, LENGTH = torch.device("cpu"), 128
 
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--train-texts", type=int, default=256, help="texts to learn from in a round")
     parser.add_argument("--batch-size", type=int, default=32)
     flags = parser.parse_args()
-    data, precision = tasks.load_texts(flags.dataset, REPOSITORY / "data"), find_precision("auto", CPU)
+    data, precision = datasets.load_texts(flags.dataset, REPOSITORY / "data"), find_precision("auto", CPU)
     order = torch.randperm(len(data.parts["train"][0]), generator=torch.Generator().manual_seed(0)).tolist()
     texts = [data.parts["train"][0][row] for row in order[: flags.texts]]
     kinds = {

@@ -11,11 +11,11 @@ from lab1.engine import distributed
 from lab1.engine.distributed import rank, world_size
 from lab1.engine.metrics import bootstrap_interval
 from lab1.engine.randomness import random_generator
-from lab2.encoders import Encoder
-from lab2.ranking import BM25, hybrid, measures, relevance
-from lab2.task_trainer import TaskTrainer
-from lab2.tasks import SearchData
-from lab2.text_batches import TextBatches, encode
+from lab2.tasks.batches import TextBatches, encode
+from lab2.tasks.datasets import SearchData
+from lab2.tasks.encoders import Encoder
+from lab2.tasks.ranking import BM25, hybrid, measures, relevance
+from lab2.tasks.trainer import TaskTrainer
 
 WEIGHTS = [number / 10 for number in range(11)]  # of BM25 in the hybrid, to choose from
 Judgements = dict[str, dict[str, int]]

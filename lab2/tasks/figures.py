@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lab1.engine.metrics import bootstrap_interval
-from lab2.task_runs import classification_rows
+from lab2.tasks.runs import classification_rows
 
 Run = dict[str, Any]
 COLORS = {"tfidf": "#7f7f7f", "features": "#ff7f0e", "lora": "#2ca02c", "finetune": "#1f77b4"}

@@ -1,5 +1,5 @@
 """Data sets of the exercises with encoders, all through Hugging Face ``datasets``: texts with a class, questions with
-choices, and collections to search. Batches of them are in ``lab2.text_batches``.
+choices, and collections to search. Batches of them are in ``lab2.tasks.batches``.
 
 A data set is a folder, a file, a folder under data/, or a name of the hub.
 """

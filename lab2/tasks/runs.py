@@ -20,7 +20,8 @@ def use_tiny(config: RunConfig, data: str | None = None, model: str | None = Non
     """
     if not config.dry_run:
         return
-    from lab2 import hub, tiny
+    from lab2 import hub
+    from lab2.tasks import tiny
 
     folder = config.data_folder()
     for flag, kind in (("dataset", data), ("model", model)):

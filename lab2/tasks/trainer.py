@@ -10,7 +10,7 @@ from torch import Tensor
 from lab1.engine.config import TrainConfig
 from lab1.engine.metrics import classification_loss
 from lab1.trainer import Trainer
-from lab2.encoders import Encoder, trainable
+from lab2.tasks.encoders import Encoder, trainable
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 SHOWN = 8  # texts of the first batch to show in TensorBoard
@@ -31,7 +31,7 @@ def margin_ranking_loss(scores: Tensor, labels: Tensor, margin: float = 1.0) -> 
 
 
 class TaskTrainer(Trainer):
-    """Fine-tunes an encoder. Batches are ``lab2.text_batches.TextBatches``."""
+    """Fine-tunes an encoder. Batches are ``lab2.tasks.batches.TextBatches``."""
 
     max_gradient_norm = 1.0
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lab1.engine.metrics import confusion_matrix
-from lab2.tasks import PARTS, TaskData
+from lab2.tasks.datasets import PARTS, TaskData
 
 CLASSIFIERS = ("logistic", "svm")
 # Inverse strengths of regularisation to choose from, for rows of length 1 and for standardised columns.
@@ -49,7 +49,7 @@ def feature_tables(
     """Each part as hidden states, layer by layer and for each pooling, standardised by the training part.
 
     Args:
-        features: by pooling ``[L + 1, N, D]``, the parts one after the other (see ``lab2.encoders.hidden_features``).
+        features: by pooling ``[L + 1, N, D]``, the parts one after the other (``lab2.tasks.encoders.hidden_features``).
         sizes: the number of texts in each part.
         layer, pooling: only this one.
     """

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab2 import hub
-from lab2.text_batches import TextBatches, encode
+from lab2.tasks.batches import TextBatches, encode
 
 POOLINGS = ("cls", "mean")
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lab2 import hub
-from lab2.encoders import autocast, load_tokenizer
-from lab2.text_batches import TextBatches
+from lab2.tasks.batches import TextBatches
+from lab2.tasks.encoders import autocast, load_tokenizer
 
 RULES = ("sum", "mean")
 
@@ -33,7 +33,8 @@ def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, 
     """
     for folder in (Path(name), runs_folder / name, runs_folder / "published" / name):
         if (folder / "best.pt").is_file():
-            from lab2 import models, tokens
+            from lab2 import models
+            from lab2.language import tokens
 
             gpt, about = models.load(folder / "best.pt", device)
             tokenizer = tokens.build(about["tokenizer"], data_folder, download)
