@@ -125,6 +125,7 @@ def main(config: Config) -> dict[str, Any]:
     import torch
 
     from lab1.engine import logbook
+    from lab2 import models
     from lab2.language import decoding
     from lab2.language.corpus import load_corpus
 
@@ -142,7 +143,7 @@ def main(config: Config) -> dict[str, Any]:
         prompts = torch.tensor([tokenizer.encode(config.prompt)]).expand(config.samples, -1)
     written = {}
     for name, way in decoding.strategies(config.temperature, config.top_k, config.top_p).items():
-        rows = decoding.write(model, prompts.to(device), config.length, way, config.seed)
+        rows = models.write(model, prompts.to(device), config.length, way, config.seed)
         written[name] = [tokenizer.decode(row) for row in rows.tolist()]
     written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
     found = {name: decoding.measures(texts) for name, texts in written.items()}
@@ -151,9 +152,9 @@ def main(config: Config) -> dict[str, Any]:
     logbook.write_json(config.as_dict(), folder / "config.json")
     start = tokenizer.decode(prompts[0].tolist())
     log = logbook.Logbook(folder)
-    log.writer.add_text("prompt", decoding.indented(start), 0)
+    log.text("prompt", start, 0)
     for name, texts in written.items():
-        log.writer.add_text(f"text/{name}", decoding.indented(texts[0]), 0)
+        log.text(f"text/{name}", texts[0], 0)
         print(f"\n--- {name} ---\n{texts[0][:SHOWN]}")
     log.close()
     results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus.name}

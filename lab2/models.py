@@ -224,6 +224,24 @@ class GPT(nn.Module):
         theirs.save_pretrained(folder)
 
 
+def write(model: Any, prompts: Tensor, length: int, settings: dict[str, Any], seed: int) -> Tensor:
+    """What a model writes after the prompts: tokens ``[B, P]`` -> ``[B, length]``.
+
+    model: our GPT, or a causal language model of transformers.
+    """
+    if isinstance(model, GPT):
+        generator = torch.Generator(prompts.device).manual_seed(seed)
+        return model.generate(prompts, length, **settings, generator=generator)[:, prompts.shape[1] :]
+    torch.manual_seed(seed)
+    options = {"do_sample": not settings.get("greedy", False), "min_new_tokens": length, "max_new_tokens": length}
+    if options["do_sample"]:
+        # All said by name: transformers has a top-k of 50 unless told otherwise, and a model may bring others.
+        options |= {"temperature": settings.get("temperature", 1.0)}
+        options |= {"top_k": settings.get("top_k", 0), "top_p": settings.get("top_p", 1.0)}
+    everything = torch.ones_like(prompts)
+    return model.generate(prompts, attention_mask=everything, pad_token_id=0, **options)[:, prompts.shape[1] :]
+
+
 def transposed(name: str, weight: Tensor) -> Tensor:
     """A weight of ours as GPT-2 stores it, and the other way round: matrices of its blocks are ``[in, out]``."""
     return weight.T.contiguous() if name.startswith("h.") and weight.ndim == 2 else weight

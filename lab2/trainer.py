@@ -11,7 +11,6 @@ from torch import Tensor
 from lab1.engine.config import require
 from lab1.trainer import Trainer
 from lab2.language.corpus import ConsecutiveWindows
-from lab2.language.decoding import indented
 from lab2.language.tokens import Tokenizer
 from lab2.models import GPT
 
@@ -87,7 +86,7 @@ class LanguageModelTrainer(Trainer):
     def end_epoch(self, validation: dict[str, float]) -> None:
         """Take down the stretch, with a text that the model writes at this moment."""
         if self.log.writer is not None:
-            self.log.writer.add_text("sample", indented(self.sample(self.epoch + 1)), self.epoch + 1)
+            self.log.text("sample", self.sample(self.epoch + 1), self.epoch + 1)
         super().end_epoch(validation)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
@@ -106,4 +105,4 @@ class LanguageModelTrainer(Trainer):
         super().log_first_batch(batch)
         if self.log.writer is not None:
             windows = [self.tokenizer.decode(row) for row in batch[0][:4].tolist()]
-            self.log.writer.add_text("first batch/train", "\n\n---\n\n".join(map(indented, windows)), 0)
+            self.log.text("first batch/train", "\n---\n".join(windows), 0)

@@ -118,7 +118,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ``trained``, and never reached the threshold."""
     import numpy as np
 
-    from lab3.intervals import bootstrap_interval, interquartile_mean
+    from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval
 
     rows = []
     for agent in dict.fromkeys(run["agent"] for run in runs):
@@ -127,7 +127,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row = {"agent": agent, "parameters": same[0]["parameters"], "runs": len(same), "trained": len(returns)}
         row |= {"iqm": None, "low": None, "high": None, "mean": None, "sd": None}
         if len(returns):
-            low, high = bootstrap_interval(returns)
+            low, high = interquartile_mean_interval(returns)
             row |= {"iqm": float(interquartile_mean(returns)), "low": float(low), "high": float(high)}
             row["mean"] = float(returns.mean())
         if len(returns) > 1:
@@ -166,10 +166,10 @@ def main(config: Config) -> list[dict[str, Any]]:
     from gymnasium.spaces import Discrete
 
     from lab1.engine.series import interruptible, open_series, write_series
-    from lab3 import environments
+    from lab3.environments import vector
 
     device = prepare(config)
-    with environments.make_single(config.env) as env:  # what cannot be is said before anything is trained
+    with vector.make_single(config.env) as env:  # what cannot be is said before anything is trained
         discrete = isinstance(env.action_space, Discrete)
     others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]
     require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")

@@ -1,21 +1,20 @@
 """The networks of lab 3: a policy, a policy with a value beside it, and action values, each for vectors and for frames.
 
-Every network takes observations ``[B, D]`` (floats) or stacked grey frames ``[B, C, H, W]`` (uint8, 0 .. 255), and has
-``arguments``, with which ``build`` makes the same network again. It learns in torch and acts in NumPy: what
-``acting(model)`` makes of observations, ``greedy``, or ``sample`` where there is a policy, turns into actions.
+Every network takes observations ``[B, D]`` (floats) or stacked grey frames ``[B, C, H, W]`` (uint8, 0 .. 255). It
+learns in torch and acts in NumPy: what ``acting(model)`` makes of observations, ``greedy``, or ``sample`` where there
+is a policy, turns into actions.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab1.engine.config import UsageError
+from lab1.engine.registry import register
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -64,6 +63,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, activation: str, gain:
     return nn.Sequential(*layers, orthogonal(nn.Linear(sizes[-1], outputs), gain))
 
 
+@register
 class Policy(nn.Module):
     """A policy pi(a | s): a categorical distribution over discrete actions, or a diagonal Gaussian over continuous ones
     whose standard deviations do not depend on the observation.
@@ -142,6 +142,7 @@ class Policy(nn.Module):
         return -(logs.exp() * logs).sum(-1).mean()
 
 
+@register
 class ActorCritic(Policy):
     """A policy and a state value V(s): two networks of the same size, which share the convolutions if there are any."""
 
@@ -168,6 +169,7 @@ class ActorCritic(Policy):
         return self.actor(features), self.critic(features).squeeze(-1)
 
 
+@register
 class QNetwork(nn.Module):
     """Action values Q(s, a) of discrete actions, ``[B, K]``.
 
@@ -237,15 +239,3 @@ def acting(model: Policy | QNetwork) -> Callable[[np.ndarray], np.ndarray]:
         return x if actor else model.values(x)
 
     return outputs
-
-
-def build(description: dict[str, Any]) -> nn.Module:
-    """Make the network that ``lab1.models.describe`` described.
-
-    Raises:
-        UsageError: where it is no network of this lab.
-    """
-    classes = {one.__name__: one for one in (Policy, ActorCritic, QNetwork)}
-    if description.get("class") not in classes:
-        raise UsageError(f"{description.get('class')!r} is no network of lab 3; there are {', '.join(classes)}")
-    return classes[description["class"]](**description["arguments"])

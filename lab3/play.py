@@ -75,7 +75,7 @@ def play(env, act, seed: int, episodes: int, film=None, max_steps: int | None = 
     Args:
         env: a single environment; only its first reset is seeded.
         act: maps an observation to an action.
-        film: takes the pictures of the first episodes (see ``lab3/film.py``).
+        film: takes the pictures of the first episodes (see ``lab3/environments/film.py``).
         max_steps: an episode is left after so many steps.
     """
     played = []
@@ -110,17 +110,17 @@ def main(config: Config) -> list[dict[str, Any]]:
     import gymnasium
     import numpy as np
 
-    from lab3 import environments, film
+    from lab3.environments import film, vector
     from lab3.trainer import load_agent
 
     device = prepare(config)
-    seeds = np.random.SeedSequence([config.seed, environments.PURPOSES.index("play")]).generate_state(3).tolist()
+    seeds = np.random.SeedSequence([config.seed, vector.PURPOSES.index("play")]).generate_state(3).tolist()
     agent = None
     if not config.random:
         run = find_run(config.run, config.runs_folder(), published=True)
         agent = load_agent(run, device, config.actions, seeds[2])
     env_id = (config.env or "CartPole-v1") if agent is None else agent.env_id
-    env = environments.make_single(env_id, "rgb_array" if config.output is not None else config.render)
+    env = vector.make_single(env_id, "rgb_array" if config.output is not None else config.render)
     env.action_space.seed(seeds[1])
 
     def act(observation):

@@ -60,7 +60,7 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
     import numpy as np
     from matplotlib import pyplot, ticker
 
-    from lab3.intervals import bootstrap_interval, interquartile_mean, on_common_steps
+    from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
 
     others = iter(OTHER_COLORS * len(agents))
     colors = {agent: COLORS.get(agent) or next(others) for agent in agents}
@@ -76,12 +76,12 @@ def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
             points = [(point["step"], point["return"]) for point in run["history"]]
             panel.plot(*zip(*points, strict=True), color=color, lw=0.6, alpha=0.35)
         steps, values = on_common_steps([run["history"] for run in runs])
-        low, high = bootstrap_interval(values)
+        low, high = interquartile_mean_interval(values)
         panel.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
         label = f"{agent}, {seeds} seed{'s' if seeds > 1 else ''}"
         panel.plot(steps, interquartile_mean(values), color=color, lw=2, label=label)
         returns = np.array([run["test"]["return"] for run in runs])
-        low, high = bootstrap_interval(returns)
+        low, high = interquartile_mean_interval(returns)
         tests.vlines(place, low, high, color=color, alpha=0.3, lw=8)
         tests.plot(place, interquartile_mean(returns), "_", color=color, ms=16, mew=2)
         tests.plot(np.full(seeds, place), returns, "o", color=color, ms=4, mec="white", mew=0.5)

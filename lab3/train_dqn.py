@@ -8,7 +8,7 @@
 
 The last weights are not always the best: returns can fall from one evaluation to the next, so the run keeps the weights
 of the best evaluation and tests those, from other starts. TensorBoard shows both returns, and q, the mean of the values
-that were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/dqn.py.
+that were learned from. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/dqn.py.
 """
 
 import dataclasses
@@ -76,14 +76,14 @@ class Config(RLConfig):
 def set_up(config: Config):
     """The network in its Trainer, with its environments."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3 import environments
-    from lab3.dqn import DQNTrainer
+    from lab3.algorithms.dqn import DQNTrainer
+    from lab3.environments import vector
     from lab3.models import QNetwork
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    environments.require_discrete(envs, config.env, "DQN")
-    model = QNetwork(**environments.sizes(envs), hidden=config.hidden, dueling=config.dueling)
+    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    vector.require_discrete(envs, config.env, "DQN")
+    model = QNetwork(**vector.sizes(envs), hidden=config.hidden, dueling=config.dueling)
     return DQNTrainer(model, config, envs)
 
 

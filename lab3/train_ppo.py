@@ -7,7 +7,7 @@
 
 TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx_kl and clip_fraction
 (how far a rollout's updates moved the policy), entropy, explained variance (1: the value predicts the returns; 0: no
-better than their mean). Hyperparameters: the table in lab3/config.py. The algorithm: lab3/ppo.py.
+better than their mean). Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/ppo.py.
 """
 
 import dataclasses
@@ -69,13 +69,13 @@ class Config(RLConfig):
 def set_up(config: Config):
     """The network in its Trainer, with its environments."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3 import environments
+    from lab3.algorithms.ppo import PPOTrainer
+    from lab3.environments import vector
     from lab3.models import ActorCritic
-    from lab3.ppo import PPOTrainer
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    model = ActorCritic(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)
+    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    model = ActorCritic(**vector.sizes(envs), hidden=config.hidden, activation=config.activation)
     return PPOTrainer(model, config, envs)
 
 

@@ -5,7 +5,7 @@
     python lab3/train_reinforce.py --baseline standardise
     tensorboard --logdir lab3/model
 
-Hyperparameters: the table in lab3/config.py. The algorithm: lab3/reinforce.py.
+Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
 """
 
 import dataclasses
@@ -50,15 +50,15 @@ class Config(RLConfig):
 def set_up(config: Config):
     """The network in its Trainer, with its environments."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3 import environments
+    from lab3.algorithms.reinforce import ReinforceTrainer
+    from lab3.environments import vector
     from lab3.models import ActorCritic, Policy
-    from lab3.reinforce import ReinforceTrainer
 
     prepare_torch(config)
-    envs = environments.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    environments.require_discrete(envs, config.env, "REINFORCE")
+    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
+    vector.require_discrete(envs, config.env, "REINFORCE")
     network = ActorCritic if config.baseline == "value" else Policy
-    model = network(**environments.sizes(envs), hidden=config.hidden, activation=config.activation)
+    model = network(**vector.sizes(envs), hidden=config.hidden, activation=config.activation)
     return ReinforceTrainer(model, config, envs)
 
 

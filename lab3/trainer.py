@@ -21,14 +21,14 @@ from tqdm import tqdm
 from lab1.engine import checkpoint, logbook
 from lab1.engine.config import Interrupted, RunFailed
 from lab1.engine.metrics import Averages, in_words
+from lab1.engine.optimizer import FlatAdam
 from lab1.engine.registry import describe
 from lab1.trainer import SAVE_SECONDS, Trainer
-from lab3 import environments
-from lab3.agent import Agent, play_episodes
-from lab3.agent import load_agent as load_agent  # where it is looked for
 from lab3.config import RLConfig
+from lab3.environments import vector
+from lab3.environments.agent import Agent, play_episodes
+from lab3.environments.agent import load_agent as load_agent
 from lab3.models import acting
-from lab3.optimizer import FlatAdam
 
 TICKS = 200  # how often in a run its progress is logged and looked after
 RECENT = 20  # training episodes in a running mean
@@ -148,12 +148,12 @@ class RLTrainer(Trainer):
         content = {name: getattr(self, name) for name in PROGRESS}
         content |= {"returns": torch.from_numpy(self.returns), "ended": torch.from_numpy(self.ended)}
         observations = None if self.observations is None else torch.from_numpy(self.observations)
-        return content | {"observations": observations, "envs": environments.state(self.envs)}
+        return content | {"observations": observations, "envs": vector.state(self.envs)}
 
     def restore_more(self, content: dict[str, Any]) -> None:
         for name in PROGRESS:
             setattr(self, name, content[name])
-        if environments.restore(self.envs, content["envs"]) and content["observations"] is not None:
+        if vector.restore(self.envs, content["envs"]) and content["observations"] is not None:
             self.observations = content["observations"].cpu().numpy()
             self.returns, self.ended = content["returns"].cpu().numpy(), content["ended"].cpu().numpy()
 
@@ -259,7 +259,7 @@ class RLTrainer(Trainer):
     def make_envs(self, purpose: str, count: int) -> VectorEnv:
         """Environments to evaluate in: the same starts every time for one purpose, others for another."""
         native = self.config.vectorization == "native"
-        return environments.make(self.config.env, count, self.config.seed, purpose, native)
+        return vector.make(self.config.env, count, self.config.seed, purpose, native)
 
     def evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Returns of one episode in each environment: mean, standard deviation, mean length. The environments are

@@ -8,8 +8,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import GrayscaleObservation, ResizeObservation
 
 from lab1.engine.config import UsageError
-from lab3 import environments, train_ppo
-from lab3.buffers import ReplayBuffer
+from lab3 import train_ppo
+from lab3.algorithms.buffers import ReplayBuffer
+from lab3.environments import vector
 
 
 class Counting(gymnasium.Env):
@@ -85,7 +86,7 @@ def test_the_oldest_transitions_make_room_and_the_state_survives():
 
 
 def test_every_transition_is_a_true_one():
-    envs = environments.make("Counting-v0", 3, seed=0)
+    envs = vector.make("Counting-v0", 3, seed=0)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     buffer = ReplayBuffer(1000, 3, envs.observation_space.sample(), gamma=1.0)
     observations, _ = envs.reset()
@@ -145,22 +146,22 @@ def test_environments_that_are_plain_data_are_saved_whole(env_id, native):
             found.append(np.concatenate([observations.ravel(), rewards, terminated, truncated]))
         return np.stack(found)
 
-    first = environments.make(env_id, 3, seed=0, native=native)
+    first = vector.make(env_id, 3, seed=0, native=native)
     play(first, 30)
-    saved = environments.state(first)
+    saved = vector.state(first)
     assert saved["whole"]
-    second = environments.make(env_id, 3, seed=9, native=native)
-    assert environments.restore(second, saved)
+    second = vector.make(env_id, 3, seed=9, native=native)
+    assert vector.restore(second, saved)
     np.testing.assert_array_equal(play(first, 300), play(second, 300))  # over several resets and time limits
 
 
 def test_an_environment_that_is_not_plain_data_begins_a_new_episode():
-    first = environments.make("LunarLander-v3", 2, seed=0)
+    first = vector.make("LunarLander-v3", 2, seed=0)
     first.reset()
-    saved = environments.state(first)
+    saved = vector.state(first)
     assert not saved["whole"]
-    second = environments.make("LunarLander-v3", 2, seed=9)
-    assert not environments.restore(second, saved)
+    second = vector.make("LunarLander-v3", 2, seed=9)
+    assert not vector.restore(second, saved)
     np.testing.assert_array_equal(first.reset()[0], second.reset()[0])
 
 
@@ -168,18 +169,18 @@ def test_seeds_of_runs_copies_and_purposes_all_differ():
     starts = [
         tuple(observation)
         for seed in range(3)
-        for purpose in environments.PURPOSES
-        for observation in environments.make("CartPole-v1", 4, seed, purpose).reset()[0]
+        for purpose in vector.PURPOSES
+        for observation in vector.make("CartPole-v1", 4, seed, purpose).reset()[0]
     ]
-    assert len(set(starts)) == 3 * len(environments.PURPOSES) * 4
-    again = environments.make("CartPole-v1", 4, 2, environments.PURPOSES[-1])
+    assert len(set(starts)) == 3 * len(vector.PURPOSES) * 4
+    again = vector.make("CartPole-v1", 4, 2, vector.PURPOSES[-1])
     assert [tuple(observation) for observation in again.reset()[0]] == starts[-4:]
-    samples = [environments.make("CartPole-v1", 16, 0, purpose).action_space.sample() for purpose in ("test", "play")]
+    samples = [vector.make("CartPole-v1", 16, 0, purpose).action_space.sample() for purpose in ("test", "play")]
     assert not np.array_equal(*samples)
 
 
 def test_the_native_cartpole_is_the_same_environment():
-    native, sync = (environments.make("CartPole-v1", 4, seed=0, native=native) for native in (True, False))
+    native, sync = (vector.make("CartPole-v1", 4, seed=0, native=native) for native in (True, False))
     native.reset(), sync.reset()
     native.state = np.stack([env.unwrapped.state for env in sync.envs], axis=1)
     ended = np.zeros(4, bool)
@@ -201,8 +202,8 @@ def test_the_native_cartpole_is_the_same_environment():
 
 
 def test_observations_are_vectors_of_floats_or_stacked_frames():
-    assert environments.make_single("FrozenLake-v1").reset()[0].shape == (16,)  # one-hot
-    car = environments.make_single("CarRacing-v3")
+    assert vector.make_single("FrozenLake-v1").reset()[0].shape == (16,)  # one-hot
+    car = vector.make_single("CarRacing-v3")
     frames, _ = car.reset(seed=0)
     assert (frames.shape, frames.dtype) == ((4, 64, 64), np.uint8)
     later = car.step(3)[0]
@@ -211,7 +212,7 @@ def test_observations_are_vectors_of_floats_or_stacked_frames():
 
 
 def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch):
-    held = environments.make_single("CarRacing-v3")
+    held = vector.make_single("CarRacing-v3")
     plain = gymnasium.make("CarRacing-v3", continuous=False)  # whose every frame is drawn
     plain = GrayscaleObservation(ResizeObservation(plain, (64, 64)))
     held.reset(seed=3), plain.reset(seed=3)
@@ -229,7 +230,7 @@ def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch)
         assert held.step(0)[2:4] == (False, False)
     assert held.step(0)[3]  # 250 times 4 frames: the time limit of 1,000
     assert held.metadata["render_fps"] == plain.metadata["render_fps"] / 4
-    short = environments.HeldAction(gymnasium.make("CarRacing-v3", 2, disable_env_checker=True, continuous=False), 4)
+    short = vector.HeldAction(gymnasium.make("CarRacing-v3", 2, disable_env_checker=True, continuous=False), 4)
     short.reset(seed=3)
     observation, _, _, truncated, _ = short.step(3)  # ends in its second frame
     assert truncated and np.array_equal(observation, short.unwrapped._render("state_pixels"))
@@ -241,6 +242,6 @@ def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch)
 )
 def test_what_is_not_there_is_said_in_one_line(env_id, complaint):
     with pytest.raises(UsageError) as error:
-        environments.make(env_id, 2, seed=0)
+        vector.make(env_id, 2, seed=0)
     assert complaint in str(error.value)
     assert len(str(error.value).splitlines()) == 1

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lab1 import explain_cam, models
-from lab1.engine import checkpoint, config
+from lab1.engine import checkpoint, launch
 from lab1.engine.config import UsageError
 from lab1.explanation import cam, evaluation
 
@@ -163,7 +163,7 @@ def test_explain_cam(run_script, runs, tmp_path, picture):
 
 def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
     flags = "--run", "pictures", "--model-dir", runs, "--data-dir", tmp_path, "--name", "mine", "--method", "grad-cam"
-    explain_cam.main(config.parse(explain_cam.Config, [*map(str, flags), "--images", str(picture)], ""))
+    explain_cam.main(launch.parse(explain_cam.Config, [*map(str, flags), "--images", str(picture)], ""))
     assert (runs / "mine" / "sheet.png").exists()
 
 
@@ -185,7 +185,7 @@ def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
 def test_what_explain_cam_refuses(runs, picture, flags, complaint):
     flags = [str(picture) if each == "PICTURE" else each for each in flags]
     with pytest.raises(UsageError) as caught:
-        explain_cam.main(config.parse(explain_cam.Config, [*flags, "--model-dir", str(runs)], ""))
+        explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--model-dir", str(runs)], ""))
     assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (runs / "cam-shapes").exists()

@@ -266,7 +266,7 @@ LIMITED = """
 import errno, resource, signal, sys
 from pathlib import Path
 import torch
-from lab1 import checkpoint
+from lab1.engine import checkpoint
 
 folder = Path(sys.argv[1])
 checkpoint.save_newest({"w": torch.ones(10)}, folder)
@@ -322,7 +322,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from lab1 import checkpoint
+from lab1.engine import checkpoint
 
 random.seed(0)
 for trial in range(15):

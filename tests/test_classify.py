@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lab1 import reports
+from lab1.engine import metrics
 from lab1.engine.config import Interrupted, UsageError
 from lab2 import classify_text
 from lab2.tasks import datasets, encoders, runs, shallow, tiny
@@ -77,7 +77,7 @@ def test_features_do_not_depend_on_the_batch(places, name):
 def test_macro_f1_and_report():
     labels, predicted = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2]), np.array([0, 0, 1, 1, 2, 2, 2, 0, 2])
     counts = torch.from_numpy(confusion_matrix(labels, predicted))
-    found = reports.by_class(counts, ["a", "b", "c"])
+    found = metrics.by_class(counts, ["a", "b", "c"])
     # By hand: F1 is 2*2/(3+3), 2*1/(2+2), 2*3/(4+4).
     assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 3 / 4) / 3)
     assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))

@@ -13,8 +13,8 @@ from scipy.stats import trim_mean
 
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
+from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
 from lab3 import compare_agents, train_ppo
-from lab3.intervals import bootstrap_interval, interquartile_mean, on_common_steps
 
 FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device cpu".split()
 
@@ -22,7 +22,7 @@ FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device 
 STRUCK = """
 import os, signal, sys
 import lab1.trainer
-from lab1.config import launch
+from lab1.engine.launch import launch
 from lab3 import compare_agents
 
 call, calls, train_step = int(sys.argv.pop(1)), 0, lab1.trainer.Trainer.train_step
@@ -66,18 +66,18 @@ def test_interquartile_mean_by_hand():
 
 def test_bootstrap_interval_by_hand():
     # Of 0 and 1 two are drawn: both 0, or both 1, each with probability 1/4, more than the 2.5 % that are cut off.
-    assert bootstrap_interval(np.array([0.0, 1])) == (0, 1)
+    assert interquartile_mean_interval(np.array([0.0, 1])) == (0, 1)
     # Of 0, 0, 0, 0, 1 five are drawn. The middle three are all 1 where four or five are 1, with probability 0.7 %; at
     # least two are 1 where three or more are 1, with 5.8 %: 97.5 % of the interquartile means are 2/3 or less.
-    low, high = bootstrap_interval(np.array([0.0, 0, 0, 0, 1]))
+    low, high = interquartile_mean_interval(np.array([0.0, 0, 0, 0, 1]))
     assert (low, high) == (0, pytest.approx(2 / 3))
-    assert bootstrap_interval(np.array([7.0])) == (7, 7)
+    assert interquartile_mean_interval(np.array([7.0])) == (7, 7)
     # Rows are drawn whole: of two curves that mirror each other, the sum stays what it is.
     curves = np.array([[0.0, 1], [1, 0], [0, 1], [1, 0]])
-    low, high = bootstrap_interval(curves)
+    low, high = interquartile_mean_interval(curves)
     assert (low + high).tolist() == [1, 1]
     many = np.random.default_rng(1).normal(5, 1, 400)
-    low, high = bootstrap_interval(many)
+    low, high = interquartile_mean_interval(many)
     assert low < interquartile_mean(many) < high
     # The interquartile mean of a normal sample has the standard error 1.09 / sqrt(n), within the bootstrap's own noise.
     assert high - low == pytest.approx(2 * 1.96 * 1.09 / 20, rel=0.2)
@@ -205,7 +205,7 @@ def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monke
 
 def test_a_run_that_fails_is_recorded_and_the_comparison_goes_on(tmp_path, monkeypatch):
     # A network that says NaN from its first update on, in the first run alone.
-    from lab3.ppo import PPOTrainer
+    from lab3.algorithms.ppo import PPOTrainer
 
     loss = PPOTrainer.loss
 

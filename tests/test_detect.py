@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 
 from lab1 import detect_digits, models
 from lab1.detection import canvases, detector
-from lab1.engine import checkpoint, config, metrics
+from lab1.engine import checkpoint, launch, metrics
 from lab1.engine.config import UsageError
 from lab1.images import datasets
 from lab1.images.batches import Batches, pixel_statistics
@@ -288,7 +288,7 @@ def test_what_detect_digits_refuses(tmp_path, flags, complaint):
         checkpoint.save(content, tmp_path / name / "best.pt")
     flags = ["--dry-run", "--dataset", "digits", *flags, "--model-dir", str(tmp_path)]
     with pytest.raises(UsageError) as caught:
-        detect_digits.main(config.parse(detect_digits.Config, flags, ""))
+        detect_digits.main(launch.parse(detect_digits.Config, flags, ""))
     assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["convolutional", "shapes"]  # nothing half made

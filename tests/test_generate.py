@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
-from lab2 import generate
+from lab2 import generate, models
 from lab2.language import decoding, tokens
 from lab2.models import GPT
 from lab2.tasks import tiny
@@ -69,14 +69,14 @@ def test_ours_and_theirs_decode_alike(tmp_path):
     prompts = torch.tensor([[5, 1, 7]])
     ways = decoding.strategies(0.5, 3, 0.7)
     assert list(ways) == ["greedy", "sampling", "temperature 0.5", "top-k 3", "top-p 0.7"]
-    greedy = [decoding.write(model, prompts, 20, ways["greedy"], 0) for model in (ours, theirs)]
+    greedy = [models.write(model, prompts, 20, ways["greedy"], 0) for model in (ours, theirs)]
     assert greedy[0].shape == (1, 20)
     assert torch.equal(*greedy)
     many, seen = prompts.expand(4000, -1), {}
     for name in list(ways)[1:]:
         shares = []
         for model in (ours, theirs):
-            drawn = decoding.write(model, many, 1, ways[name], 7).flatten()
+            drawn = models.write(model, many, 1, ways[name], 7).flatten()
             shares.append(torch.bincount(drawn, minlength=8) / len(drawn))
         assert (shares[0] - shares[1]).abs().max() < 0.04, name
         assert torch.equal(shares[0] > 0, shares[1] > 0), name  # the same tokens are left out

@@ -233,7 +233,7 @@ def test_what_is_refused(flags, line):
 STRUCK = """
 import os, signal
 from lab1 import compare_gradients
-from lab1.config import launch
+from lab1.engine.launch import launch
 
 compare = compare_gradients.compare
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from lab3 import environments, navigation
-from lab3.navigation import DIAGONAL, FORWARD, HEADINGS, LEFT, RIGHT, NavigationGoal, cast_rays, free_cells
+from lab3.environments import navigation, vector
+from lab3.environments.navigation import DIAGONAL, FORWARD, HEADINGS, LEFT, RIGHT, NavigationGoal, cast_rays, free_cells
 
 
 def placed(position, heading, goal, obstacles=(), **arguments) -> NavigationGoal:
@@ -88,7 +88,7 @@ def test_it_is_registered_once_and_gymnasium_finds_no_fault():
     env = gymnasium.make("NavigationGoal-v0").unwrapped
     assert env.observation_space.shape == (18,)
     check_env(env, skip_render_check=True)
-    code = "import lab3.navigation, gymnasium; gymnasium.make('NavigationGoal-v0').reset(seed=1)"
+    code = "import lab3.environments.navigation, gymnasium; gymnasium.make('NavigationGoal-v0').reset(seed=1)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -299,14 +299,14 @@ def test_a_window_shows_the_picture(monkeypatch):
 
 
 def test_its_state_can_be_saved_in_the_middle_of_an_episode():
-    envs = environments.make("NavigationGoal-v0", 2, seed=0)
+    envs = vector.make("NavigationGoal-v0", 2, seed=0)
     rng = np.random.default_rng(0)
     for _ in range(30):
         envs.step(rng.integers(0, 3, 2))
-    saved = environments.state(envs)
+    saved = vector.state(envs)
     actions = rng.integers(0, 3, (300, 2))
     ours = [envs.step(pair)[0].copy() for pair in actions]
-    others = environments.make("NavigationGoal-v0", 2, seed=1)
-    assert environments.restore(others, saved) is True
+    others = vector.make("NavigationGoal-v0", 2, seed=1)
+    assert vector.restore(others, saved) is True
     theirs = [others.step(pair)[0].copy() for pair in actions]
     assert np.array_equal(ours, theirs)

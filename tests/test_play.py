@@ -11,7 +11,8 @@ from PIL import Image
 from lab1.engine import checkpoint
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
-from lab3 import environments, film, play, train_dqn, train_ppo
+from lab3 import play, train_dqn, train_ppo
+from lab3.environments import film, vector
 
 
 class Counting(gymnasium.Env):
@@ -160,7 +161,7 @@ def test_the_random_agent_is_seeded_and_takes_every_action(monkeypatch):
     assert run(*flags) == run(*flags)
     assert run(*flags) != run(*flags, "--seed", 1)
     taken = set()
-    make_single = environments.make_single
+    make_single = vector.make_single
 
     def watched(*arguments):
         env = make_single(*arguments)
@@ -168,7 +169,7 @@ def test_the_random_agent_is_seeded_and_takes_every_action(monkeypatch):
         env.step = lambda action: taken.add(int(action)) or step(action)
         return env
 
-    monkeypatch.setattr(environments, "make_single", watched)
+    monkeypatch.setattr(vector, "make_single", watched)
     run(*flags)
     assert taken == {0, 1, 2}
 

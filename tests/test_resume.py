@@ -23,7 +23,7 @@ STRUCK = """
 import errno, os, sys
 import lab1.trainer
 from lab1 import train_mlp
-from lab1.config import launch
+from lab1.engine.launch import launch
 
 name, call, strike = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 del sys.argv[1:4]

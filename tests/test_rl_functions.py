@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from lab1.engine.optimizer import FlatAdam
 from lab3 import train_dqn, train_ppo, train_reinforce
-from lab3.dqn import DQNTrainer
+from lab3.algorithms.dqn import DQNTrainer
 from lab3.models import ActorCritic, Policy, QNetwork, acting
-from lab3.optimizer import FlatAdam
 from lab3.trainer import (
     clipped_loss,
     discounted_returns,

@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab1.engine.config import Interrupted, RunFailed, UsageError
 from lab1.engine.launch import parse
-from lab3 import environments, train_dqn, train_ppo, train_reinforce
-from lab3.agent import Agent
+from lab3 import train_dqn, train_ppo, train_reinforce
+from lab3.environments import vector
+from lab3.environments.agent import Agent
 from lab3.models import ActorCritic, QNetwork
 from lab3.trainer import RLTrainer, load_agent
 
@@ -32,7 +33,7 @@ COMMON = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16"
 STRUCK = """
 import os, sys
 import lab1.trainer
-from lab1.config import launch
+from lab1.engine.launch import launch
 from lab3 import {module}
 
 call, strike = int(sys.argv[1]), int(sys.argv[2])
@@ -261,12 +262,12 @@ def test_evaluation_is_greedy_in_environments_of_its_own_and_always_the_same(tmp
     trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
     trainer.open()
     trainer.begin()
-    before = environments.state(trainer.envs)
+    before = vector.state(trainer.envs)
     found = [trainer.evaluate(trainer.make_envs("validation", 5)) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0]["return"] == found[0]["length"]
     assert found[0] != trainer.evaluate(trainer.make_envs("test", 5))
-    assert_equal(before, environments.state(trainer.envs))
+    assert_equal(before, vector.state(trainer.envs))
     assert trainer.model.training
     assert (trainer.env_steps, trainer.curve) == (0, [])
 

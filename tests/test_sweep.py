@@ -26,7 +26,7 @@ STRUCK = """
 import os, signal, sys
 import lab1.trainer
 from lab1 import sweep_depth
-from lab1.config import launch
+from lab1.engine.launch import launch
 
 call, calls, train_step = int(sys.argv.pop(1)), 0, lab1.trainer.Trainer.train_step
 

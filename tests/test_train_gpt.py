@@ -22,7 +22,7 @@ from lab2.trainer import language_model_loss, text_measures
 FLAGS = "--steps 20 --eval-interval 7 --layers 2 --heads 2 --width 16 --context 16 --batch-size 4".split()
 STRUCK = """
 import os, sys
-from lab1.config import launch
+from lab1.engine.launch import launch
 from lab2 import train_gpt
 from lab2.trainer import LanguageModelTrainer
 

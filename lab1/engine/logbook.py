@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ class Logbook:
         if enabled:
             from torch.utils.tensorboard import SummaryWriter
 
+            # TensorBoard reads a run's files in the order of their names, which tell time in whole seconds: a run that
+            # is resumed within a second would be read before what it goes on from.
+            taken = {path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")}
+            while str(int(time.time())) in taken:
+                time.sleep(0.02)
             self.writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
@@ -112,6 +118,11 @@ class Logbook:
         records = dict(zip(("experiment", "start", "end"), hparams(plain, metrics), strict=True))
         for part in parts:
             self.writer.file_writer.add_summary(records[part])
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """A text, shown line by line as it is."""
+        if self.writer is not None:
+            self.writer.add_text(tag, "\n".join("    " + line for line in text.splitlines()), step)
 
     def graph(self, model: torch.nn.Module, example: torch.Tensor) -> None:
         """The network's graph, traced on an example batch; the network is left as it was."""

@@ -3,11 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from lab2.models import GPT
-
 Row = dict[str, Any]
 
 
@@ -20,24 +15,6 @@ def strategies(temperature: float, top_k: int, top_p: float) -> dict[str, Row]:
         f"top-k {top_k}": {"top_k": top_k},
         f"top-p {top_p:g}": {"top_p": top_p},
     }
-
-
-def write(model: Any, prompts: Tensor, length: int, settings: Row, seed: int) -> Tensor:
-    """What a model writes after the prompts: tokens ``[B, P]`` -> ``[B, length]``.
-
-    model: our GPT, or a causal language model of transformers.
-    """
-    if isinstance(model, GPT):
-        generator = torch.Generator(prompts.device).manual_seed(seed)
-        return model.generate(prompts, length, **settings, generator=generator)[:, prompts.shape[1] :]
-    torch.manual_seed(seed)
-    options = {"do_sample": not settings.get("greedy", False), "min_new_tokens": length, "max_new_tokens": length}
-    if options["do_sample"]:
-        # All said by name: transformers has a top-k of 50 unless told otherwise, and a model may bring others.
-        options |= {"temperature": settings.get("temperature", 1.0)}
-        options |= {"top_k": settings.get("top_k", 0), "top_p": settings.get("top_p", 1.0)}
-    everything = torch.ones_like(prompts)
-    return model.generate(prompts, attention_mask=everything, pad_token_id=0, **options)[:, prompts.shape[1] :]
 
 
 def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
@@ -93,8 +70,3 @@ def measure_table(rows: dict[str, Row]) -> str:
     for name, row in rows.items():
         lines.append(f"{name:28s}{row['distinct_1']:11.1%}{row['distinct_2']:12.1%}{row['repetition']:18.1%}")
     return "\n".join(lines)
-
-
-def indented(text: str) -> str:
-    """A text as TensorBoard's Markdown shows it line by line."""
-    return "\n".join("    " + line for line in text.splitlines())

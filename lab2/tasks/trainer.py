@@ -80,7 +80,7 @@ class TaskTrainer(Trainer):
         inputs, labels = batch
         rows = [tokens.view(-1, tokens.shape[-1]) for tokens in inputs["input_ids"][:SHOWN]]
         lines = [
-            f"    {label}  {' | '.join(self.tokenizer.batch_decode(r))}"
+            f"{label}  {' | '.join(self.tokenizer.batch_decode(r))}"
             for r, label in zip(rows, labels.tolist(), strict=False)
         ]
-        self.log.writer.add_text("first batch/train", "\n".join(lines), 0)
+        self.log.text("first batch/train", "\n".join(lines), 0)

@@ -30,8 +30,9 @@ from typing import Any
 
 import torch
 
-from lab3 import environments, train_dqn, train_ppo
-from lab3.agent import Agent, play_episodes
+from lab3 import train_dqn, train_ppo
+from lab3.environments import vector
+from lab3.environments.agent import Agent, play_episodes
 
 ENV = "CartPole-v1"
 # rl-baselines3-zoo, hyperparams/ppo.yml, CartPole-v1
@@ -49,7 +50,7 @@ CLEANRL_PPO = {
 
 def greedy_return(act) -> float:
     """Mean return of 20 greedy episodes."""
-    envs = environments.make(ENV, 20, seed=0, purpose="play")
+    envs = vector.make(ENV, 20, seed=0, purpose="play")
     returns, _ = play_episodes(act, envs)
     envs.close()
     return float(returns.mean())

@@ -249,4 +249,4 @@ def free_cells(obstacles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 if ENV_ID not in gymnasium.registry:
-    gymnasium.register(ENV_ID, entry_point="lab3.navigation:NavigationGoal")
+    gymnasium.register(ENV_ID, entry_point="lab3.environments.navigation:NavigationGoal")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from lab3.buffers import RolloutBuffer
+from lab3.algorithms.buffers import RolloutBuffer
 from lab3.models import ActorCritic
 from lab3.trainer import RLTrainer, clipped_loss, generalized_advantages, standardised
 

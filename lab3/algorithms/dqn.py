@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from lab3.buffers import ReplayBuffer
+from lab3.algorithms.buffers import ReplayBuffer
 from lab3.models import QNetwork
 from lab3.trainer import RLTrainer, td_targets
 

@@ -7,7 +7,6 @@ after an end.
 """
 
 import contextlib
-import importlib.util
 from enum import Enum
 from typing import Any
 
@@ -25,6 +24,7 @@ from gymnasium.wrappers import (
 )
 
 from lab1.engine.config import UsageError, require
+from lab3.environments import navigation as navigation  # registers NavigationGoal-v0
 
 # What an environment is made with where the algorithms need it so: a choice of five actions for the car.
 KEYWORDS: dict[str, dict[str, Any]] = {"CarRacing-v3": {"continuous": False}}
@@ -43,8 +43,6 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """
     # "module:name" would import whatever module a run's files name.
     require(":" not in env_id, f"--env {env_id}: an id without a module is needed, such as CartPole-v1")
-    if importlib.util.find_spec("lab3.navigation"):
-        importlib.import_module("lab3.navigation")  # registers NavigationGoal-v0
     try:
         limit = gymnasium.spec(env_id).max_episode_steps or MAX_EPISODE_STEPS
         keywords = KEYWORDS.get(env_id, {}) | ({} if render_mode is None else {"render_mode": render_mode})

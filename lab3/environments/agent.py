@@ -9,7 +9,8 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from lab1.engine import checkpoint
-from lab1.engine.config import UsageError, find_run, require
+from lab1.engine.config import REPOSITORY, UsageError, find_run, require
+from lab1.engine.registry import build
 from lab3 import models
 
 
@@ -61,10 +62,10 @@ def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str
     Raises:
         UsageError: where there is none, its file cannot be read, or it cannot act like that.
     """
-    path = find_run(str(run), Path(__file__).parent / "model", published=True) / "best.pt"
+    path = find_run(str(run), REPOSITORY / "lab3" / "model", published=True) / "best.pt"
     try:
         content = checkpoint.load(path, device)
-        model = models.build(content["model"])
+        model = build(content["model"])
         model.load_state_dict(content["weights"])
         about = content["about"]
         actions = actions or about.get("actions", "greedy")
