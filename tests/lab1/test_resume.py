@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab1.engine import checkpoint
 from lab1.engine.config import REPOSITORY
+from tests.exactness import assert_equal
 
 # Dropout, augmentation and an optimiser with momentum: everything random, everything that has a state.
 FLAGS = "--dataset digits --hidden 32 16 --batch-size 64 --epochs 4 --dropout 0.2 --augment --patience 0".split()
@@ -79,22 +80,6 @@ def uninterrupted(tmp_path_factory) -> Path:
 def the_run(folder: Path) -> Path:
     (found,) = folder.iterdir()
     return found
-
-
-def assert_equal(ours, theirs, where=""):
-    assert type(ours) is type(theirs), where
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key in ours:
-            assert_equal(ours[key], theirs[key], f"{where}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), where
-        for place, pair in enumerate(zip(ours, theirs, strict=True)):
-            assert_equal(*pair, f"{where}[{place}]")
-    else:
-        assert ours == theirs, where
 
 
 def assert_same_end(ours: Path, theirs: Path) -> None:

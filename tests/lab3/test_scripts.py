@@ -18,6 +18,7 @@ from lab3.environments import vector
 from lab3.environments.agent import Agent
 from lab3.models import ActorCritic, QNetwork
 from lab3.trainer import RLTrainer, load_agent
+from tests.exactness import assert_equal
 
 SCRIPTS = {"ppo": train_ppo, "dqn": train_dqn, "reinforce": train_reinforce}
 # Small runs in which everything that has a state is used.
@@ -69,22 +70,6 @@ def without_clocks(value):
     if isinstance(value, dict):
         return {key: without_clocks(item) for key, item in value.items() if key != "seconds"}
     return [without_clocks(item) for item in value] if isinstance(value, list) else value
-
-
-def assert_equal(ours, theirs, where=""):
-    assert type(ours) is type(theirs), where
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key in ours:
-            assert_equal(ours[key], theirs[key], f"{where}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), where
-        for place, pair in enumerate(zip(ours, theirs, strict=True)):
-            assert_equal(*pair, f"{where}[{place}]")
-    else:
-        assert ours == theirs, where
 
 
 def assert_same_end(ours, theirs):

@@ -10,13 +10,13 @@ import sys
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import assert_equal
 
 from lab1.engine.config import REPOSITORY, UsageError
 from lab1.engine.launch import parse
 from lab2 import models, train_gpt
 from lab2.language import tokens
 from lab2.trainer import language_model_loss, text_measures
+from tests.exactness import assert_equal
 
 # Dropout, and a last stretch that is shorter: 7 + 7 + 6 steps.
 FLAGS = "--steps 20 --eval-interval 7 --layers 2 --heads 2 --width 16 --context 16 --batch-size 4".split()
