@@ -73,9 +73,17 @@ class Config(RunConfig):
         from lab1 import train_cnn
 
         return train_cnn.Config(
-            **{"depth": depth, "seed": seed, "residual": NETWORKS[network], "norm": self.norm, "width": self.width},
-            **{"learning_rate": self.learning_rate, "batch_size": self.batch_size, "dataset": self.dataset},
-            **{"device": self.device, "precision": self.precision, "compile": self.compile},
+            depth=depth,
+            seed=seed,
+            residual=NETWORKS[network],
+            norm=self.norm,
+            width=self.width,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            dataset=self.dataset,
+            device=self.device,
+            precision=self.precision,
+            compile=self.compile,
         )
 
     def describe(self) -> str:

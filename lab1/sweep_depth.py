@@ -24,14 +24,26 @@ from lab1.engine.launch import launch, prepare
 from lab1.train_mlp import Real, Whole
 
 SETTINGS = {
-    "cnn": {
-        **{"depths": (1, 5, 10, 20, 25), "norm": "batch", "width": 16, "precision": "auto"},
-        **{"epochs": 10, "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4},
-    },
-    "mlp": {
-        **{"depths": (2, 4, 6, 10, 20, 50, 100), "norm": "none", "width": 64, "precision": "fp32"},
-        **{"epochs": 5, "batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.01},
-    },
+    "cnn": dict(
+        depths=(1, 5, 10, 20, 25),
+        norm="batch",
+        width=16,
+        precision="auto",
+        epochs=10,
+        batch_size=128,
+        learning_rate=0.1,
+        weight_decay=5e-4,
+    ),
+    "mlp": dict(
+        depths=(2, 4, 6, 10, 20, 50, 100),
+        norm="none",
+        width=64,
+        precision="fp32",
+        epochs=5,
+        batch_size=256,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+    ),
 }
 
 

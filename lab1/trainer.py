@@ -1,7 +1,6 @@
 """The Trainer that all three labs share: one loop in reading order, stopped anywhere and resumed exactly."""
 
 import contextlib
-import json
 import math
 import signal
 import time
@@ -277,18 +276,15 @@ class Trainer(Run):
     def test(self, batches: Iterable) -> dict[str, Any]:
         """Evaluate the best weights on the test set, once; writes ``results.json``. A run that was tested already and
         did not train since returns what was found then."""
-        path = self.folder / "results.json"
-        if path.exists() and not self.trained:
-            test = json.loads(path.read_text(encoding="utf-8"))["test"]
-            self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
-            return test
+        if (before := self.tested()) is not None:
+            return before
         if self.best_epoch == 0:
             raise RunFailed("the validation loss was finite after no epoch; a lower --learning-rate often helps")
         self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)
         if distributed.rank() == 0:
-            self._write_results(test, path)
+            self._write_results(test)
             self.log.end(self.settings(), {f"{name}/test": value for name, value in metrics.items()}, self.epoch)
         self.log.close()
         self.say(f"best epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")

@@ -213,9 +213,16 @@ class GPT(nn.Module):
 
         size, drop = self.arguments, self.drop
         config = GPT2Config(
-            **{"vocab_size": size["vocabulary"], "n_positions": size["context"], "n_embd": size["width"]},
-            **{"n_layer": size["layers"], "n_head": size["heads"], "bos_token_id": None, "eos_token_id": None},
-            **{"resid_pdrop": drop, "embd_pdrop": drop, "attn_pdrop": drop},
+            vocab_size=size["vocabulary"],
+            n_positions=size["context"],
+            n_embd=size["width"],
+            n_layer=size["layers"],
+            n_head=size["heads"],
+            bos_token_id=None,
+            eos_token_id=None,
+            resid_pdrop=drop,
+            embd_pdrop=drop,
+            attn_pdrop=drop,
             activation_function=size["activation"],
         )
         theirs = GPT2LMHeadModel(config)

@@ -22,14 +22,30 @@ from lab1.engine.launch import launch, prepare
 # laptop: the best of four on validation, each within three quarters of an hour on one busy core; the other three had a
 # weight decay of 0.1. nano: the size that nanoGPT documents for a laptop's processor.
 PRESETS = {
-    "laptop": {
-        **{"layers": 6, "heads": 6, "width": 192, "context": 128, "dropout": 0.1, "weight_decay": 0.5},
-        **{"steps": 6600, "eval_interval": 330, "batch_size": 12, "learning_rate": 2e-3},
-    },
-    "nano": {
-        **{"layers": 4, "heads": 4, "width": 128, "context": 64, "dropout": 0.0, "weight_decay": 0.1},
-        **{"steps": 2000, "eval_interval": 250, "batch_size": 12, "learning_rate": 1e-3},
-    },
+    "laptop": dict(
+        layers=6,
+        heads=6,
+        width=192,
+        context=128,
+        dropout=0.1,
+        weight_decay=0.5,
+        steps=6600,
+        eval_interval=330,
+        batch_size=12,
+        learning_rate=2e-3,
+    ),
+    "nano": dict(
+        layers=4,
+        heads=4,
+        width=128,
+        context=64,
+        dropout=0.0,
+        weight_decay=0.1,
+        steps=2000,
+        eval_interval=250,
+        batch_size=12,
+        learning_rate=1e-3,
+    ),
 }
 Whole = Annotated[int | None, flag("INT")]
 Real = Annotated[float | None, flag("FLOAT")]

@@ -99,7 +99,9 @@ def run_config(config: Config, folder: Path, agent: str, seed: int):
 
 def train(config) -> dict[str, Any]:
     """Train and test one agent; returns its entry in the comparison's results."""
-    trainer = scripts()[config.algorithm].set_up(config)
+    from lab3.algorithms.start import set_up
+
+    trainer = set_up(config)
     entry = {"name": config.name, "parameters": sum(parameter.numel() for parameter in trainer.model.parameters())}
     try:
         trainer.train()

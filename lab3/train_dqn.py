@@ -15,7 +15,8 @@ import dataclasses
 
 from lab1.engine.config import require
 from lab1.engine.launch import launch
-from lab3.config import Real, RLConfig, Whole, hyperparameters, prepare_torch
+from lab3.algorithms.start import main
+from lab3.config import Real, RLConfig, Whole, hyperparameters
 
 
 @dataclasses.dataclass
@@ -71,27 +72,6 @@ class Config(RLConfig):
         parts = ["double"] * self.double + ["dueling"] * self.dueling
         usual = hyperparameters(self.algorithm, self.env)["n_step"]
         return self.describe_run(*parts, *([f"{self.n_step}step"] if self.n_step != usual else []))
-
-
-def set_up(config: Config):
-    """The network in its Trainer, with its environments."""
-    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3.algorithms.dqn import DQNTrainer
-    from lab3.environments import vector
-    from lab3.models import QNetwork
-
-    prepare_torch(config)
-    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    vector.require_discrete(envs, config.env, "DQN")
-    model = QNetwork(**vector.sizes(envs), hidden=config.hidden, dueling=config.dueling)
-    return DQNTrainer(model, config, envs)
-
-
-def main(config: Config) -> dict:
-    """Train, evaluating on the way; test the best; returns the test metrics."""
-    trainer = set_up(config)
-    trainer.train()
-    return trainer.test()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from typing import Literal
 
 from lab1.engine.config import require
 from lab1.engine.launch import launch
-from lab3.config import Anneal, Real, RLConfig, Whole, prepare_torch
+from lab3.algorithms.start import main
+from lab3.config import Anneal, Real, RLConfig, Whole
 
 
 @dataclasses.dataclass
@@ -64,26 +65,6 @@ class Config(RLConfig):
 
     def describe(self) -> str:
         return self.describe_run()
-
-
-def set_up(config: Config):
-    """The network in its Trainer, with its environments."""
-    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3.algorithms.ppo import PPOTrainer
-    from lab3.environments import vector
-    from lab3.models import ActorCritic
-
-    prepare_torch(config)
-    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    model = ActorCritic(**vector.sizes(envs), hidden=config.hidden, activation=config.activation)
-    return PPOTrainer(model, config, envs)
-
-
-def main(config: Config) -> dict:
-    """Train, evaluating on the way; test the best; returns the test metrics."""
-    trainer = set_up(config)
-    trainer.train()
-    return trainer.test()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import dataclasses
 from typing import Literal
 
 from lab1.engine.launch import launch
-from lab3.config import Real, RLConfig, Whole, prepare_torch
+from lab3.algorithms.start import main
+from lab3.config import Real, RLConfig, Whole
 
 
 @dataclasses.dataclass
@@ -45,28 +46,6 @@ class Config(RLConfig):
 
     def describe(self) -> str:
         return self.describe_run(self.baseline)
-
-
-def set_up(config: Config):
-    """The network in its Trainer, with its environments."""
-    # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab3.algorithms.reinforce import ReinforceTrainer
-    from lab3.environments import vector
-    from lab3.models import ActorCritic, Policy
-
-    prepare_torch(config)
-    envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
-    vector.require_discrete(envs, config.env, "REINFORCE")
-    network = ActorCritic if config.baseline == "value" else Policy
-    model = network(**vector.sizes(envs), hidden=config.hidden, activation=config.activation)
-    return ReinforceTrainer(model, config, envs)
-
-
-def main(config: Config) -> dict:
-    """Train, evaluating on the way; test the best; returns the test metrics."""
-    trainer = set_up(config)
-    trainer.train()
-    return trainer.test()
 
 
 if __name__ == "__main__":

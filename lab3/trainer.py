@@ -3,11 +3,9 @@
 Greedy evaluation chooses the weights; a test from other starts, once, ends the run.
 """
 
-import json
 import math
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,7 +16,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lab1.engine import checkpoint, logbook
+from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted, RunFailed
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.optimizer import FlatAdam
@@ -99,6 +97,8 @@ class RLTrainer(Trainer):
     target networks and TensorBoard go by. ``step`` counts the steps of the optimiser, as in the other labs.
     """
 
+    title: str  # the algorithm's name
+    continuous_actions = False  # whether it can act by numbers, not only by choice
     charted = ("return",)
     plays_on = True  # an episode goes on over updates and checkpoints
 
@@ -120,6 +120,11 @@ class RLTrainer(Trainer):
         self.tick_steps, self.tick_seconds = 0, 0.0
 
     # What an algorithm may override.
+
+    @staticmethod
+    def network(config: RLConfig, **sizes: Any) -> nn.Module:
+        """The network that it learns, for observations and actions of these sizes (see ``vector.sizes``)."""
+        raise NotImplementedError
 
     def done(self) -> int:
         """How much of ``total`` is done."""
@@ -290,15 +295,12 @@ class RLTrainer(Trainer):
     def test(self) -> dict[str, float]:
         """Play the best weights from the test's starts, once; writes ``results.json``. A run that was tested already
         and did not train since returns what was found then."""
-        path = self.folder / "results.json"
-        if path.exists() and not self.trained:
-            test = json.loads(path.read_text(encoding="utf-8"))["test"]
-            self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
-            return test
+        if (before := self.tested()) is not None:
+            return before
         self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
         test = self.evaluate(self.make_envs("test", self.config.test_episodes))
         test["episodes"] = self.config.test_episodes
-        self._write_results(test, path)
+        self._write_results(test)
         self.log.end(self.settings(), {"return/test": test["return"]}, self.env_steps)
         self.log.close()
         self.envs.close()
@@ -306,13 +308,9 @@ class RLTrainer(Trainer):
         self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
         return test
 
-    def _write_results(self, test: dict[str, Any], path: Path) -> None:
+    def outcome(self) -> dict[str, Any]:
         validation = next(entry for entry in self.history if entry["step"] == self.best_step)
-        results = {
-            "script": logbook.script_name(self.config),
-            "config": self.settings(),
-            "dataset": self.config.env,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+        return {
             "steps": self.env_steps,
             "episodes": len(self.curve),
             "updates": self.step,
@@ -320,12 +318,8 @@ class RLTrainer(Trainer):
             "seconds": round(self.seconds, 2),
             "solved": self.solved,
             "validation": {name: validation[name] for name in ("return", "return_sd", "length")},
-            "test": test,
-            "history": self.history,
             "curve": thinned(self.curve, CURVE_POINTS),
-            "environment": logbook.environment(self.device),
         }
-        logbook.write_json(results, path)
 
     def _save_best(self) -> None:
         content = {"model": describe(self.model), "weights": self.model.state_dict(), "about": self.about}

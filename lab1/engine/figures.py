@@ -9,6 +9,11 @@ import numpy as np
 
 from lab1.engine.config import UsageError, require
 
+# One colour has one meaning in all labs: those of Okabe & Ito (2008), which colour-blind people can tell apart.
+PARTS = {"train": "#8c8c8c", "validation": "#0072b2", "test": "#000000"}
+NETWORKS = {"plain": "#d55e00", "residual": "#009e73"}
+ALGORITHMS = {"ppo": "#cc79a7", "dqn": "#e69f00", "reinforce": "#56b4e9"}
+
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its

@@ -88,7 +88,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     0 done; 2 the user asked what cannot be done; 1 the run failed; 130 / 143 stopped by SIGINT / SIGTERM. Each but
     the first with one line on standard error. A bug keeps its traceback.
     """
-    description = inspect.getdoc(sys.modules[main.__module__]) or ""
+    description = inspect.getdoc(sys.modules[config_class.__module__]) or ""
     threading.excepthook = _thread_failed
     try:
         main(parse(config_class, sys.argv[1:], description))

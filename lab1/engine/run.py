@@ -1,5 +1,6 @@
 """A run on disk: its folder opened or gone on with, checkpoints of everything, the best weights, the results."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from tqdm import tqdm
 
 from lab1.engine import checkpoint, distributed, logbook
 from lab1.engine.config import UsageError
-from lab1.engine.metrics import Averages
+from lab1.engine.metrics import Averages, in_words
 from lab1.engine.registry import describe
 
 
@@ -90,21 +91,36 @@ class Run:
     def restore_more(self, content: dict[str, Any]) -> None:
         """Put back what ``more_state`` returned; it stands among the rest of the checkpoint's content."""
 
-    def _write_results(self, test: dict[str, Any], path: Path) -> None:
+    def tested(self) -> dict[str, Any] | None:
+        """What the test found, of a run that was tested already and did not train since; None of any other."""
+        path = self.folder / "results.json"
+        if self.trained or not path.exists():
+            return None
+        test = json.loads(path.read_text(encoding="utf-8"))["test"]
+        self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
+        return test
+
+    def outcome(self) -> dict[str, Any]:
+        """What ``results.json`` says of how the training went."""
+        return {
+            "epochs": self.epoch,
+            "best_epoch": self.best_epoch,
+            "seconds": round(self.seconds, 2),
+            "validation": self.history[self.best_epoch - 1]["validation"],
+        }
+
+    def _write_results(self, test: dict[str, Any]) -> None:
         results = {
             "script": logbook.script_name(self.config),
             "config": self.settings(),
             "dataset": self.about.get("dataset"),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "epochs": self.epoch,
-            "best_epoch": self.best_epoch,
-            "seconds": round(self.seconds, 2),
-            "validation": self.history[self.best_epoch - 1]["validation"],
+            **self.outcome(),
             "test": test,
             "history": self.history,
             "environment": logbook.environment(self.device),
         }
-        logbook.write_json(results, path)
+        logbook.write_json(results, self.folder / "results.json")
 
     def say(self, line: str) -> None:
         """Print a line, from the first process alone, above the progress bar."""

@@ -18,6 +18,12 @@ from lab3.trainer import RLTrainer, td_targets
 class DQNTrainer(RLTrainer):
     """Acts epsilon-greedily, remembers every transition, learns from a random batch of them every few steps."""
 
+    title = "DQN"
+
+    @staticmethod
+    def network(config, **sizes: Any) -> QNetwork:
+        return QNetwork(**sizes, hidden=config.hidden, dueling=config.dueling)
+
     def __init__(self, model: QNetwork, config, envs: VectorEnv):
         """``config``: see ``lab3/train_dqn.py``."""
         super().__init__(model, config, envs)

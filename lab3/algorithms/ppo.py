@@ -16,6 +16,12 @@ from lab3.trainer import RLTrainer, clipped_loss, generalized_advantages, standa
 class PPOTrainer(RLTrainer):
     """Collects a rollout, learns from it for a few epochs of minibatches, and collects the next one."""
 
+    title, continuous_actions = "PPO", True
+
+    @staticmethod
+    def network(config, **sizes: Any) -> ActorCritic:
+        return ActorCritic(**sizes, hidden=config.hidden, activation=config.activation)
+
     def __init__(self, model: ActorCritic, config, envs: VectorEnv):
         """``config``: see ``lab3/train_ppo.py``."""
         super().__init__(model, config, envs)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab3.models import ActorCritic
+from lab3.models import ActorCritic, Policy
 from lab3.trainer import RLTrainer, discounted_returns, standardised
 
 
@@ -17,7 +17,13 @@ class ReinforceTrainer(RLTrainer):
     standard deviation 1 over all steps of the episodes; ``value``, returns less a learned V(s).
     """
 
+    title = "REINFORCE"
     plays_on = False  # a checkpoint falls between episodes: resuming is exact in every environment
+
+    @staticmethod
+    def network(config, **sizes: Any) -> Policy:
+        kind = ActorCritic if config.baseline == "value" else Policy
+        return kind(**sizes, hidden=config.hidden, activation=config.activation)
 
     def train(self) -> list[dict[str, Any]]:
         """Train for ``config.episodes`` episodes; returns the evaluations.

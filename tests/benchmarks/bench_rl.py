@@ -31,15 +31,26 @@ from typing import Any
 import torch
 
 from lab3 import train_dqn, train_ppo
+from lab3.algorithms.start import set_up
 from lab3.environments import vector
 from lab3.environments.agent import Agent, play_episodes
 
 ENV = "CartPole-v1"
 # rl-baselines3-zoo, hyperparams/ppo.yml, CartPole-v1
-ZOO_PPO = {
-    **{"steps": 100_000, "num_envs": 8, "rollout": 32, "batch_size": 256, "update_epochs": 20, "learning_rate": 1e-3},
-    **{"anneal": "linear", "anneal_clip": "linear", "gamma": 0.98, "gae_lambda": 0.8, "clip": 0.2, "entropy": 0.0},
-}
+ZOO_PPO = dict(
+    steps=100_000,
+    num_envs=8,
+    rollout=32,
+    batch_size=256,
+    update_epochs=20,
+    learning_rate=1e-3,
+    anneal="linear",
+    anneal_clip="linear",
+    gamma=0.98,
+    gae_lambda=0.8,
+    clip=0.2,
+    entropy=0.0,
+)
 # The defaults of CleanRL's ppo.py; its value loss has a further factor of a half.
 CLEANRL_PPO = {
     **{"steps": 100_000, "num_envs": 4, "rollout": 128, "batch_size": 128, "update_epochs": 4, "learning_rate": 2.5e-4},
@@ -62,7 +73,7 @@ def ours(script, flags: dict[str, Any]):
     def train(seed: int):
         folder = Path(tempfile.mkdtemp())
         config = script.Config(**flags, seed=seed, evaluations=1, evaluation_episodes=1, model_dir=folder, device="cpu")
-        trainer = script.set_up(config)
+        trainer = set_up(config)
         trainer.say = lambda line: None
         trainer.train()
         return trainer.env_steps, Agent(trainer.model.eval(), ENV).act
@@ -82,8 +93,12 @@ def peer_ppo(flags: dict[str, Any]):
         learner = PPO(
             "MlpPolicy",
             envs,
-            **{"n_steps": config.rollout, "batch_size": config.batch_size, "n_epochs": config.update_epochs},
-            **{"gamma": config.gamma, "gae_lambda": config.gae_lambda, "ent_coef": config.entropy},
+            n_steps=config.rollout,
+            batch_size=config.batch_size,
+            n_epochs=config.update_epochs,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            ent_coef=config.entropy,
             learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
             clip_range=lambda left: config.clip * (left if config.anneal_clip == "linear" else 1),
             policy_kwargs={"net_arch": list(config.hidden)},
@@ -108,11 +123,16 @@ def peer_dqn(flags: dict[str, Any]):
             "MlpPolicy",
             make_vec_env(ENV, config.num_envs, seed=seed),
             learning_rate=lambda left: config.learning_rate * (left if config.anneal == "linear" else 1),
-            **{"buffer_size": config.buffer_size, "learning_starts": config.learning_starts, "gamma": config.gamma},
+            buffer_size=config.buffer_size,
+            learning_starts=config.learning_starts,
+            gamma=config.gamma,
             n_steps=config.n_step,
-            **{"train_freq": config.train_every, "gradient_steps": config.gradient_steps},
-            **{"batch_size": config.batch_size, "target_update_interval": config.target_every},
-            **{"exploration_fraction": config.exploration, "exploration_final_eps": config.final_epsilon},
+            train_freq=config.train_every,
+            gradient_steps=config.gradient_steps,
+            batch_size=config.batch_size,
+            target_update_interval=config.target_every,
+            exploration_fraction=config.exploration,
+            exploration_final_eps=config.final_epsilon,
             policy_kwargs={"net_arch": list(config.hidden)},
             seed=seed,
             device="cpu",
@@ -197,7 +217,7 @@ def user(env: str, target: float, rounds: int) -> None:
     for seed in range(rounds):
         config = train_ppo.Config(env=env, seed=seed, device="cpu", model_dir=Path(tempfile.mkdtemp()))
         began, began_cpu = time.perf_counter(), time.process_time()
-        trainer = train_ppo.set_up(config)
+        trainer = set_up(config)
         trainer.train()
         test = trainer.test()
         wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lab1.engine.config import Interrupted, RunFailed, UsageError
 from lab1.engine.launch import parse
 from lab3 import train_dqn, train_ppo, train_reinforce
+from lab3.algorithms.start import set_up
 from lab3.environments import vector
 from lab3.environments.agent import Agent
 from lab3.models import ActorCritic, QNetwork
@@ -56,7 +57,7 @@ launch({module}.main, {module}.Config)
 def run(algorithm, *arguments):
     """A whole run in this process; its folder."""
     script = SCRIPTS[algorithm]
-    trainer = script.set_up(parse(script.Config, list(map(str, arguments)), ""))
+    trainer = set_up(parse(script.Config, list(map(str, arguments)), ""))
     trainer.train()
     trainer.test()
     return trainer.folder
@@ -158,7 +159,7 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
 
 def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
     flags = ["--env", "LunarLander-v3", *SMALL["dqn"], *COMMON, "--model-dir", tmp_path]
-    trainer = train_dqn.set_up(parse(train_dqn.Config, list(map(str, flags)), ""))
+    trainer = set_up(parse(train_dqn.Config, list(map(str, flags)), ""))
     step = trainer.train_step
     trainer.train_step = lambda batch: (setattr(trainer.signals, "received", int(trainer.step == 50) * 2), step(batch))[
         1
@@ -169,7 +170,7 @@ def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
     saved = torch.load(folder / "last.pt", weights_only=True)
     assert not saved["envs"]["whole"]
     assert saved["replay"]["pending"][0]
-    resumed = train_dqn.set_up(parse(train_dqn.Config, ["--resume", str(folder)], ""))
+    resumed = set_up(parse(train_dqn.Config, ["--resume", str(folder)], ""))
     resumed.open()
     assert (resumed.env_steps, resumed.step, resumed.buffer.size) == (trainer.env_steps, 51, trainer.buffer.size)
     assert resumed.epsilon() == trainer.epsilon() < 1
@@ -183,7 +184,7 @@ def test_reinforce_is_between_episodes_when_it_is_saved_and_so_exact_on_box2d_to
     flags = ["--env", "LunarLander-v3", *SMALL["reinforce"], *COMMON]
     uninterrupted = run("reinforce", *flags, "--model-dir", tmp_path / "whole")
     flags = [*map(str, flags), "--model-dir", str(tmp_path / "stopped")]
-    trainer = train_reinforce.set_up(parse(train_reinforce.Config, flags, ""))
+    trainer = set_up(parse(train_reinforce.Config, flags, ""))
     step = trainer.train_step
     trainer.train_step = lambda batch: (setattr(trainer.signals, "received", int(trainer.step == 8) * 2), step(batch))[
         1
@@ -196,13 +197,13 @@ def test_reinforce_is_between_episodes_when_it_is_saved_and_so_exact_on_box2d_to
 
 def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     shared = {"env": "CarRacing-v3", "model_dir": tmp_path, "hidden": (16,), "num_envs": 1}
-    ppo = train_ppo.set_up(train_ppo.Config(rollout=4, batch_size=4, **shared))
+    ppo = set_up(train_ppo.Config(rollout=4, batch_size=4, **shared))
     ppo.open()
     ppo.begin()
     for batch in ppo.minibatches(ppo.estimate(ppo.collect())):
         ppo.train_step(batch)
     assert ppo.step == 1
-    dqn = train_dqn.set_up(train_dqn.Config(learning_starts=4, buffer_size=8, batch_size=2, **shared))
+    dqn = set_up(train_dqn.Config(learning_starts=4, buffer_size=8, batch_size=2, **shared))
     dqn.open()
     dqn.begin()
     for _ in range(4):
@@ -244,7 +245,7 @@ def test_the_best_evaluation_is_tested_not_the_last(tmp_path, monkeypatch):
 
 
 def test_evaluation_is_greedy_in_environments_of_its_own_and_always_the_same(tmp_path):
-    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
+    trainer = set_up(train_ppo.Config(model_dir=tmp_path))
     trainer.open()
     trainer.begin()
     before = vector.state(trainer.envs)
@@ -273,7 +274,7 @@ def test_sampled_actions_are_drawn_from_the_policy_and_disturb_no_other_random_n
         Agent(QNetwork([4], 3), "Any-v0", actions="sampled")
 
     assert train_ppo.Config(env="NavigationGoal-v0").actions == "sampled"
-    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path, actions="sampled"))
+    trainer = set_up(train_ppo.Config(model_dir=tmp_path, actions="sampled"))
     assert trainer.about["actions"] == "sampled"
     one, two = (trainer.evaluate(trainer.make_envs("validation", 20)) for _ in range(2))
     assert one == two
@@ -282,7 +283,7 @@ def test_sampled_actions_are_drawn_from_the_policy_and_disturb_no_other_random_n
 
 
 def test_solved_is_when_twenty_training_episodes_reach_the_threshold(tmp_path):
-    trainer = train_ppo.set_up(train_ppo.Config(model_dir=tmp_path))
+    trainer = set_up(train_ppo.Config(model_dir=tmp_path))
     for value in [0.0] + [500.0] * 19:  # a mean of 475 over the last 20
         assert trainer.solved is None
         trainer.env_steps += 10
@@ -330,7 +331,7 @@ def test_box2d_that_is_not_installed_is_said_in_one_line(tmp_path, monkeypatch):
     for module in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(UsageError, match=r"LunarLander-v3.*gymnasium\[box2d\]"):
-        train_ppo.set_up(train_ppo.Config(env="LunarLander-v3", model_dir=tmp_path))
+        set_up(train_ppo.Config(env="LunarLander-v3", model_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

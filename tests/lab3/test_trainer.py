@@ -10,6 +10,7 @@ import torch
 from lab1.engine.optimizer import FlatAdam
 from lab3 import train_dqn, train_ppo, train_reinforce
 from lab3.algorithms.dqn import DQNTrainer
+from lab3.algorithms.start import set_up
 from lab3.models import ActorCritic, Policy, QNetwork, acting
 from lab3.trainer import (
     clipped_loss,
@@ -219,12 +220,12 @@ def test_flat_adam_is_adam(network):
 
 def ppo(folder, **changes):
     flags = {"num_envs": 2, "rollout": 16, "batch_size": 8, "update_epochs": 3, "evaluation_episodes": 2}
-    return train_ppo.set_up(train_ppo.Config(model_dir=folder, **flags | changes))
+    return set_up(train_ppo.Config(model_dir=folder, **flags | changes))
 
 
 def dqn(folder, **changes):
     flags = {"hidden": (16,), "train_every": 4, "gradient_steps": 2, "batch_size": 8, "evaluation_episodes": 2}
-    return train_dqn.set_up(train_dqn.Config(model_dir=folder, **flags | changes))
+    return set_up(train_dqn.Config(model_dir=folder, **flags | changes))
 
 
 def test_ppo_counts_its_updates(tmp_path):
@@ -267,7 +268,7 @@ def test_ppo_stops_at_the_kl_divergence_asked_for(tmp_path):
 
 def test_reinforce_takes_one_step_an_update(tmp_path):
     config = train_reinforce.Config(model_dir=tmp_path, episodes=8, num_envs=2, evaluation_episodes=2)
-    trainer = train_reinforce.set_up(config)
+    trainer = set_up(config)
     trainer.train()
     assert (trainer.step, len(trainer.curve)) == (4, 8)
     assert trainer.env_steps == sum(value for _, value in trainer.curve)  # CartPole pays 1 a step
@@ -356,7 +357,7 @@ def test_dqn_learns_from_batches_of_the_memory_with_the_target_networks_values(t
     ("baseline", "weights"), [("none", [1.0, 2.0, 6.0]), ("standardise", [-0.92582, -0.46291, 1.38873])]
 )
 def test_reinforces_loss_by_hand(tmp_path, baseline, weights):
-    trainer = train_reinforce.set_up(train_reinforce.Config(model_dir=tmp_path, baseline=baseline))
+    trainer = set_up(train_reinforce.Config(model_dir=tmp_path, baseline=baseline))
     trainer.model.actor[-1].weight.data.zero_()
     trainer.model.actor[-1].bias.data = torch.tensor([0.0, math.log(3.0)])  # probabilities 1/4 and 3/4
     batch = (torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.tensor([1.0, 2.0, 6.0]))

@@ -10,6 +10,7 @@ from gymnasium.wrappers import GrayscaleObservation, ResizeObservation
 from lab1.engine.config import UsageError
 from lab3 import train_ppo
 from lab3.algorithms.buffers import ReplayBuffer
+from lab3.algorithms.start import set_up
 from lab3.environments import vector
 
 
@@ -110,7 +111,7 @@ def test_every_transition_is_a_true_one():
 
 def test_a_rollouts_rows_are_true_transitions(tmp_path):
     config = train_ppo.Config(env="Counting-v0", model_dir=tmp_path, num_envs=3, rollout=50, steps=1000)
-    trainer = train_ppo.set_up(config)
+    trainer = set_up(config)
     trainer.open()
     trainer.begin()
     for _ in range(2):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lab3 import train_dqn, train_ppo, train_reinforce
+from lab3.algorithms.start import set_up
 from lab3.models import acting
 
 GAMMA = 0.5
@@ -111,7 +112,7 @@ def learned(algorithm, env, folder):
     else:
         flags = {"episodes": 3200, "num_envs": 8, "learning_rate": 0.01, "anneal": "linear", "hidden": (32,)}
         script = train_reinforce
-    trainer = script.set_up(script.Config(**shared | flags))
+    trainer = set_up(script.Config(**shared | flags))
     trainer.train()
     return trainer.model
 
