@@ -4,31 +4,18 @@ python lab1/plot.py                       lab1/model/published/ -> lab1/figures/
 python lab1/plot.py --runs lab1/model     figures of your own runs
 """
 
-import dataclasses
-import shutil
 from collections import defaultdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from lab1.engine.figures import by_experiment, read_runs
+from lab1.engine.figures import FigureConfig, by_experiment, read_runs, write_figures
 from lab1.engine.launch import launch
 
-LAB = Path(__file__).resolve().parent
-PICTURES = ("detections.png", "sheet.png")  # what runs that trained nothing, or more than a classifier, drew themselves
 COLORS = {"train": "#7f7f7f", "validation": "#1f77b4"}
 NETWORK_COLORS = {"plain": "#d62728", "residual": "#1f77b4"}
 
 
-@dataclasses.dataclass
-class Config:
+class Config(FigureConfig):
     """The flags of this script."""
-
-    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "model" / "published"
-    """Folder of finished runs."""
-    figures: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "figures"
-    """Folder that the figures are written to."""
 
 
 def learning_curves(name: str, runs: list[dict[str, Any]]):
@@ -163,14 +150,10 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    config.figures.mkdir(parents=True, exist_ok=True)
-    runs = [run for run in read_runs(config.runs) if "history" in run or run["script"] in FIGURES]
-    for name, seeds in by_experiment(runs).items():
-        path = config.figures / f"{name}.png"
-        FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds).savefig(path, dpi=110)
-        print(path)
-    for picture in sorted(path for path in config.runs.rglob("*.png") if path.name in PICTURES):
-        print(shutil.copyfile(picture, config.figures / f"{picture.parent.name}-{picture.name}"))
+    runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run["script"] in FIGURES]
+    groups = by_experiment(runs).items()
+    figures = {name: FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds) for name, seeds in groups}
+    write_figures(figures, config.figures_folder())
 
 
 if __name__ == "__main__":

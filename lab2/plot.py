@@ -4,26 +4,17 @@ python lab2/plot.py                       lab2/model/published/ -> lab2/figures/
 python lab2/plot.py --runs lab2/model     figures of your own runs
 """
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
+from lab1.engine.figures import FigureConfig, by_experiment, read_runs, write_figures
 from lab1.engine.launch import launch
 
-LAB = Path(__file__).resolve().parent
 Run = dict[str, Any]
 
 
-@dataclasses.dataclass
-class Config:
+class Config(FigureConfig):
     """The flags of this script."""
-
-    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "model" / "published"
-    """Folder of finished runs."""
-    figures: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "figures"
-    """Folder that the figures are written to."""
 
 
 def learning_curves(name: str, runs: list[Run]):
@@ -93,18 +84,13 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from lab1.engine.figures import by_experiment, read_runs
     from lab2.tasks.figures import task_figures
 
-    runs = read_runs(config.runs)
+    runs = read_runs(config.runs_folder())
     ours = by_experiment([run for run in runs if run["script"] in FIGURES])
     figures = {name: FIGURES[seeds[0]["script"]](name, seeds) for name, seeds in ours.items()}
     figures |= task_figures(runs)
-    config.figures.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        path = config.figures / f"{name}.png"
-        figure.savefig(path, dpi=110)
-        print(path)
+    write_figures(figures, config.figures_folder())
 
 
 if __name__ == "__main__":

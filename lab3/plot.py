@@ -9,30 +9,19 @@ the band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a 
 interval.
 """
 
-import dataclasses
 from collections import defaultdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from lab1.engine.figures import read_runs
+from lab1.engine.figures import FigureConfig, read_runs, write_figures
 from lab1.engine.launch import launch
 
-LAB = Path(__file__).resolve().parent
 ALGORITHMS = ("ppo", "dqn", "reinforce")
 COLORS = {"ppo": "#1f77b4", "dqn": "#d62728", "reinforce-value": "#2ca02c", "reinforce": "#2ca02c"}
 OTHER_COLORS = ("#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
 
-@dataclasses.dataclass
-class Config:
+class Config(FigureConfig):
     """The flags of this script."""
-
-    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "model" / "published"
-    """Folder of finished runs."""
-    figures: Annotated[Path, tyro.conf.arg(metavar="DIR")] = LAB / "figures"
-    """Folder that the figures are written to."""
 
 
 def panels(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -108,12 +97,9 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    figures = panels(read_runs(config.runs))
-    config.figures.mkdir(parents=True, exist_ok=True)
-    for name, agents in figures.items():
-        path = config.figures / f"{name}.png"
-        learning_curves(name, agents).savefig(path, dpi=110)
-        print(path)
+    figures = panels(read_runs(config.runs_folder()))
+    drawn = {name: learning_curves(name, agents) for name, agents in figures.items()}
+    write_figures(drawn, config.figures_folder())
 
 
 if __name__ == "__main__":

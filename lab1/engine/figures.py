@@ -1,11 +1,15 @@
-"""What the figures of all labs share: the runs that they are drawn from, and a classifier's confusion matrix."""
+"""What the figures of all labs share: flags, colours, the runs that they are drawn from, and how they are written; and
+a classifier's confusion matrix."""
 
+import dataclasses
+import inspect
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 from lab1.engine.config import UsageError, require
 
@@ -15,14 +19,59 @@ NETWORKS = {"plain": "#d55e00", "residual": "#009e73"}
 ALGORITHMS = {"ppo": "#cc79a7", "dqn": "#e69f00", "reinforce": "#56b4e9"}
 
 
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+
+
+@dataclasses.dataclass
+class FigureConfig:
+    """The flags of a script that draws figures. A lab's own ``Config`` inherits them."""
+
+    runs: Folder = None
+    """Folder of finished runs (default: the published ones, model/published beside the script)."""
+    figures: Folder = None
+    """Folder that the figures are written to (default: figures/ beside the script for the published runs; figures/ in
+    the folder of the runs for others)."""
+
+    def runs_folder(self) -> Path:
+        """The folder of the runs to draw."""
+        return self._lab() / "model" / "published" if self.runs is None else self.runs
+
+    def figures_folder(self) -> Path:
+        """The folder to write to. Figures of other runs never take the place of the published ones."""
+        if self.figures is not None:
+            return self.figures
+        published = self.runs_folder().resolve() == (self._lab() / "model" / "published").resolve()
+        return (self._lab() if published else self.runs_folder()) / "figures"
+
+    def _lab(self) -> Path:
+        return Path(inspect.getfile(type(self))).resolve().parent
+
+
+def write_figures(figures: dict[str, Any], folder: Path) -> None:
+    """Write Matplotlib figures as PNG files, each under its name, and print where they are.
+
+    Raises:
+        UsageError: where the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--figures {folder} cannot be made: {error.strerror}") from None
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        figure.savefig(path, dpi=110)
+        print(path)
+
+
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its
-    place in the sweep's figure and is left out.
+    place in the sweep's figure and is left out, and so are published runs that lie under a folder of others.
 
     Raises:
         UsageError: where there is none.
     """
     paths = sorted(Path(folder).rglob("results.json"))
+    paths = [path for path in paths if "published" not in path.relative_to(folder).parts]
     require(len(paths) > 0, f"{folder} holds no finished run (no results.json); train one first")
     try:
         runs = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in paths}

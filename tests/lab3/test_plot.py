@@ -86,9 +86,9 @@ def test_the_script(run_script, tmp_path):
 
 
 def test_every_published_run_can_be_read_and_drawn():
-    runs = plot.read_runs(plot.Config().runs)
+    runs = plot.read_runs(plot.Config().runs_folder())
     for run in runs:
-        folder = plot.Config().runs / run["name"]
+        folder = plot.Config().runs_folder() / run["name"]
         assert list(folder.rglob("events.out.tfevents.*"))
         if "runs" in run:
             assert json.loads(json.dumps(compare_agents.summary(run["runs"]))) == run["summary"]
