@@ -1,14 +1,18 @@
-"""Exercise 3.2: multiple-choice questions.
+"""Exercise 3.2. How well can an encoder choose among several answers?
 
-    python lab2/answer_questions.py                               an encoder learns to score each choice
-    python lab2/answer_questions.py --loss margin                 by ranking the right one above the others
+Command:  python lab2/answer_questions.py --dataset codah --model sentence-transformers/all-MiniLM-L6-v2 --learning-rate 1e-4
+Time:     4 minutes on one core
+Expect:   55 % test accuracy on CODAH, where chance is 25 %
+
+    python lab2/answer_questions.py                               SWAG and DistilBERT
+    python lab2/answer_questions.py --loss margin                 rank the right choice above the others
     python lab2/answer_questions.py --method likelihood           a language model, as it is: the likeliest choice
-    python lab2/answer_questions.py --dataset codah --model FOLDER
+    python lab2/answer_questions.py --dataset DIR --model FOLDER
     tensorboard --logdir lab2/model
 
-SWAG unless another data set is named. The encoder reads a question and one choice together and gives one number; the
-choices of a question are compared by these. Chance is one in the number of choices.
-"""
+The encoder reads a question and one choice together and gives one number; the choices of a question are compared by
+these. DIR has train.jsonl with question, choices and label. Chance is one in the number of choices.
+"""  # noqa: E501
 
 import dataclasses
 import time

@@ -1,16 +1,20 @@
-"""Exercise 3.1: the class of a text, by four methods.
+"""Exercise 3.1. How well can the class of a text be told, by four methods?
+
+Command:  python lab2/classify_text.py --method tfidf features lora finetune --model sentence-transformers/all-MiniLM-L6-v2
+Time:     11 minutes on one core
+Expect:   77, 77, 83 and 82 % test accuracy on Rotten Tomatoes
 
     python lab2/classify_text.py --method tfidf                   counted words and a linear classifier
     python lab2/classify_text.py --method features                a frozen encoder and a linear classifier
+    python lab2/classify_text.py --method lora                    low-rank updates learn beside the encoder
     python lab2/classify_text.py --method finetune                all of the encoder learns
-    python lab2/classify_text.py --method lora                    low-rank updates learn beside it
     python lab2/classify_text.py --method tfidf features lora --model FOLDER --dataset DIR
     tensorboard --logdir lab2/model
 
-Rotten Tomatoes and DistilBERT unless others are named. The features are [CLS] or the mean over tokens of every layer;
-validation chooses among them, the classifier and its regularisation. At the end comes a table of all runs so far on
-this data set.
-"""
+Rotten Tomatoes and DistilBERT unless others are named; DIR has train.csv with text,label. The features are [CLS] or the
+mean over tokens of every layer; validation chooses among them, the classifier and its regularisation. At the end comes
+a table of all runs so far on this data set.
+"""  # noqa: E501
 
 import dataclasses
 import time

@@ -1,8 +1,11 @@
-"""Exercise 2: tokens and characters, and ways to decode a text from a language model.
+"""Exercise 2. How long is a text in tokens, and how do ways to decode differ?
 
-    python lab2/generate.py --run gpt-6x192-seed0                  the GPT of exercise 1
+Command:  python lab2/generate.py
+Time:     a minute or so, with the GPT that exercise 1 trained
+Expect:   17 % of greedy text's 4-grams repeated, 0 % of sampled text's, on the Divina Commedia
+
     python lab2/generate.py --model openai-community/gpt2 --text FILE    any causal language model
-    python lab2/generate.py --prompt "Nel mezzo"                   continue this, and not passages of the text
+    python lab2/generate.py --prompt "Nel mezzo"                         continue this, and not passages of the text
     python lab2/generate.py --tokenizers characters bpe-512 openai-community/gpt2
 
 How long the test part of the text is for each tokenizer; what greedy decoding, sampling, a lower temperature, top-k and

@@ -1,7 +1,10 @@
-"""Rebuild every figure of lab 2 from its published runs.
+"""Every figure of lab 2 comes from its published runs.
 
-python lab2/plot.py                       lab2/model/published/ -> lab2/figures/
-python lab2/plot.py --runs lab2/model     figures of your own runs
+Command:  python lab2/plot.py
+Time:     10 seconds
+Expect:   the figures of lab2/model/published/ in lab2/figures/
+
+    python lab2/plot.py --runs lab2/model     figures of your own runs
 """
 
 from pathlib import Path

@@ -1,7 +1,11 @@
-"""Exercise 3.3: find the documents that answer a query.
+"""Exercise 3.3. Which documents answer a query: by words, by vectors, or by both?
 
-    python lab2/retrieve.py                              BM25, a bi-encoder, and both together on SciFact
-    python lab2/retrieve.py --finetune                   the bi-encoder learns from the training queries first
+Command:  python lab2/retrieve.py --dataset cranfield
+Time:     a minute on one core
+Expect:   nDCG@10 of 0.50 for BM25, 0.49 for vectors, 0.54 for both, on the 112 test queries of Cranfield
+
+    python lab2/retrieve.py --dataset cranfield --finetune    learn from the training queries first: ten minutes
+    python lab2/retrieve.py                                   SciFact, from the hub
     python lab2/retrieve.py --dataset DIR --model FOLDER
     tensorboard --logdir lab2/model
 

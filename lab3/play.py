@@ -1,6 +1,9 @@
-"""Watch an agent play, or the random one: its returns, a film of it, or a window.
+"""What does an agent do, and what return does it get?
 
-    python lab3/play.py --run ppo-CartPole-v1-seed0                        returns of 20 episodes
+Command:  python lab3/play.py --run ppo-LunarLander-v3-seed0
+Time:     a few seconds
+Expect:   a return of 215 ± 45 over 20 episodes of LunarLander-v3; that of its test was 218
+
     python lab3/play.py --run RUN --episodes 3 --output landing.gif        an animated GIF; .mp4 makes a video
     python lab3/play.py --run RUN --render human                           in a window, where there is a screen
     python lab3/play.py --random --env LunarLander-v3 --episodes 100       what acting at random is worth

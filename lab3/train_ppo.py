@@ -1,8 +1,13 @@
-"""Proximal policy optimisation on any gymnasium environment, with discrete or continuous actions.
+"""Exercise 3.2. How far does proximal policy optimisation get in harder environments?
 
-    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds
-    python lab3/train_ppo.py --env LunarLander-v3        1,000,000 steps, a minute or two
+Command:  python lab3/train_ppo.py --env LunarLander-v3
+Time:     2 minutes on one core
+Expect:   a test return of 244 on LunarLander-v3, the mean of five seeds between 218 and 277
+
+    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 499
+    python lab3/train_ppo.py --env NavigationGoal-v0     exercise 3.3: 500,000 steps, a minute: 90
     python lab3/train_ppo.py --env Pendulum-v1           continuous actions
+    python lab3/train_ppo.py --env CarRacing-v3          from frames, an hour or more: 778
     tensorboard --logdir lab3/model
 
 TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx_kl and clip_fraction

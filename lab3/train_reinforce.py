@@ -1,11 +1,14 @@
-"""Exercise 2: REINFORCE without a baseline, with standardised returns, and with a learned value as the baseline.
+"""Exercise 2. What does a baseline do for REINFORCE?
 
-    python lab3/train_reinforce.py                       CartPole-v1, a learned value, 1,000 episodes
-    python lab3/train_reinforce.py --baseline none
-    python lab3/train_reinforce.py --baseline standardise
+Command:  python lab3/train_reinforce.py
+Time:     10 seconds on one core
+Expect:   a test return of 499 to 500 on CartPole-v1, with a learned value as the baseline
+
+    python lab3/train_reinforce.py --baseline none           401 in the mean of five seeds
+    python lab3/train_reinforce.py --baseline standardise    500
     tensorboard --logdir lab3/model
 
-Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
+1,000 episodes. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
 """
 
 import dataclasses
