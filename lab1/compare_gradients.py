@@ -1,14 +1,17 @@
-"""Exercise 2.1: what do gradients look like in a plain network and in its residual twin?
+"""Exercise 2.1. What do gradients look like in a plain network and in its residual twin?
 
-    python lab1/compare_gradients.py                     depths 5 to 25, with batch normalisation, three seeds
-    python lab1/compare_gradients.py --norm none         without it
-    python lab1/compare_gradients.py --resume gradients-batch      go on after Ctrl-C with the pair it was at
-    tensorboard --logdir lab1/model/gradients-batch      both networks on one chart, a chart for each layer
+Command:  python lab1/compare_gradients.py
+Time:     20 minutes
+Expect:   the first layer's gradient is 171 times the last one's at depth 20, 0.85 times in the residual twin
+
+    python lab1/compare_gradients.py --norm none                   without batch normalisation
+    python lab1/compare_gradients.py --resume gradients-batch      resume after Ctrl-C, with the pair it was at
+    tensorboard --logdir lab1/model/gradients-batch                both networks on one chart, a chart for each layer
 
 For each depth and seed, a CNN and a ResCNN start from the same weights and see the same batches for 150 iterations.
-Logged at every iteration: the magnitude (L2 norm) of the gradient of each layer's weights. Measured before the first
-iteration and after the last: how much input gradients at points on a line between two images have in common. The ratio
-of first to last layer says whether gradients vanish, the latter whether they shatter (lab1/explanation/gradients.py).
+Logged at every iteration: the norm of the gradient of each layer's weights. Measured before the first iteration and
+after the last: how much input gradients at points on a line between two images have in common. The ratio of first to
+last layer says whether gradients vanish, the latter whether they shatter (lab1/explanation/gradients.py).
 """
 
 import dataclasses

@@ -1,9 +1,12 @@
-"""Exercise 2.3: where a convolutional network looks, by class activation maps and Grad-CAM.
+"""Exercise 2.3. Where does a convolutional network look?
 
-    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0                 a contact sheet, mistakes among it
+Command:  python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate
+Time:     1 minute
+Expect:   the map's maximum lies on the object in 97.9 % of 2,000 test images
+
+    python lab1/explain_cam.py --run RUN                                     a sheet of maps, mistakes among it
     python lab1/explain_cam.py --run RUN --images cat.jpg dog.png            your own images
     python lab1/explain_cam.py --run RUN --indices 0 5 7 --method grad-cam   images of the test set
-    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate      is it the object that it looks at?
 
 It writes a folder with sheet.png: of each image the most probable classes and the map of each. All maps of an image
 share one scale. Where the true class is not among them, its map comes last. The formulas: lab1/explanation/cam.py.

@@ -1,7 +1,10 @@
-"""Rebuild every figure of lab 1 from its published runs.
+"""Draws every figure of lab 1, from the published runs or from your own.
 
-python lab1/plot.py                       lab1/model/published/ -> lab1/figures/
-python lab1/plot.py --runs lab1/model     figures of your own runs
+Command:  python lab1/plot.py
+Time:     20 seconds
+Expect:   one figure for each experiment, in lab1/figures
+
+    python lab1/plot.py --runs lab1/model     of your own runs, in lab1/model/figures
 """
 
 from collections import defaultdict

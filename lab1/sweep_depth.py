@@ -1,15 +1,18 @@
-"""Exercise 1.2: how deep can a network be, with and without residual connections?
+"""Exercise 1.2. How deep can a network be, with and without residual connections?
 
-    python lab1/sweep_depth.py                           CNN and ResCNN of depth 1 to 25 on CIFAR-10, three seeds
-    python lab1/sweep_depth.py --family mlp              plain and residual MLPs of depth 2 to 100 on MNIST
-    python lab1/sweep_depth.py --family mlp --init he    the same from the initial weights of He et al. (2015)
-    python lab1/sweep_depth.py --train-images 10000      a part of the images, to fit a laptop
-    python lab1/sweep_depth.py --resume depth-mlp        go on: what is done is skipped, the rest continues exactly
+Command:  python lab1/sweep_depth.py --family mlp
+Time:     30 minutes
+Expect:   97.7 % test accuracy at depth 50 with residual connections, 11.4 % without
+
+    python lab1/sweep_depth.py --family mlp --init he      the same from the initial weights of He et al. (2015)
+    python lab1/sweep_depth.py                             CNN and ResCNN of depth 1 to 25 on CIFAR-10
+    python lab1/sweep_depth.py --train-images 10000        the same on a part of the images, 3 hours
+    python lab1/sweep_depth.py --resume depth-mlp          resume: what is done is skipped, the rest continues exactly
     tensorboard --logdir lab1/model/depth-mlp
 
 A plain network and its residual twin have the same parameters, initial weights, batches and hyperparameters, whatever
-their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss becomes
-infinite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
+their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss is not
+finite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
 """
 
 import dataclasses

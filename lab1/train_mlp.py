@@ -1,9 +1,12 @@
-"""Exercise 1.1: a baseline MLP on MNIST.
+"""Exercise 1.1. How well does a small network read handwritten digits?
 
-    python lab1/train_mlp.py                             784-128-64-10 on MNIST
-    python lab1/train_mlp.py --augment                   random rotation, shift and scale
-    python lab1/train_mlp.py --hidden 128 128 128 --residual
-    tensorboard --logdir lab1/model
+Command:  python lab1/train_mlp.py
+Time:     40 seconds
+Expect:   98.4 % test accuracy on MNIST
+
+    python lab1/train_mlp.py --augment                         random rotation, shift and scale
+    python lab1/train_mlp.py --hidden 128 128 128 --residual   the identity around each pair of hidden layers
+    tensorboard --logdir lab1/model                            curves of training, validation and test
 
 Without a network and without MNIST on the disk it takes the 1,797 digits that scikit-learn carries.
 """

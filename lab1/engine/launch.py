@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -89,6 +90,8 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     the first with one line on standard error. A bug keeps its traceback.
     """
     description = inspect.getdoc(sys.modules[config_class.__module__]) or ""
+    # tyro makes one paragraph of lines that begin with a letter. These three stay lines, one space to the right.
+    description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
     threading.excepthook = _thread_failed
     try:
         main(parse(config_class, sys.argv[1:], description))

@@ -285,7 +285,7 @@ def test_help_shows_every_flag_with_its_one_line(help_text, name):
 
 
 def test_help_begins_with_what_the_script_is_and_how_it_is_called(help_text):
-    assert squeeze("Exercise 1.1: a baseline MLP on MNIST.") in help_text
+    assert squeeze("Exercise 1.1. How well does a small network read handwritten digits?") in help_text
     assert squeeze("python lab1/train_mlp.py --hidden 128 128 128 --residual") in help_text
 
 
