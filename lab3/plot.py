@@ -1,7 +1,10 @@
-"""Rebuild every figure of lab 3 from its published runs.
+"""Every figure of lab 3 comes from its published runs.
 
-python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
-python lab3/plot.py --runs lab3/model     figures of your own runs
+Command:  python lab3/plot.py
+Time:     10 seconds
+Expect:   the figures of lab3/model/published/ in lab3/figures/
+
+    python lab3/plot.py --runs lab3/model     figures of your own runs
 
 One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
 agent: returns of evaluations over training, a thin line a seed, a thick one their mean. Below: the test returns, a dot

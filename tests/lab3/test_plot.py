@@ -190,13 +190,10 @@ def test_the_script(run_script, tmp_path):
 def test_every_published_run_can_be_read_and_drawn():
     runs = plot.read_runs(plot.Config().runs_folder())
     for run in runs:
-        folder = plot.Config().runs_folder() / run["name"]
-        assert list(folder.rglob("events.out.tfevents.*"))
         if "runs" in run:
             assert json.loads(json.dumps(compare_agents.summary(run["runs"]))) == run["summary"]
         else:
             best = [point for point in run["history"] if point["step"] == run["best_step"]]
             assert run["validation"]["return"] == best[0]["return"] == max(point["return"] for point in run["history"])
-            assert (folder / "best.pt").is_file() or run["dataset"] == "CarRacing-v3"  # its weights are too large
     for agents in plot.panels(runs).values():
         plot.learning_curves(agents)
