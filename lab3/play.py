@@ -45,7 +45,8 @@ class Config(RunConfig):
     actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
     """How a run's agent acts: by the most probable action, or by one drawn from its policy (default: as in its run)."""
     output: Annotated[Path | None, flag("FILE")] = None
-    """Film the first five episodes: FILE.gif, small and at most 25 frames a second, or FILE.mp4."""
+    """Film the first five episodes: FILE.gif, small, at most 25 frames a second; or FILE.mp4, in VP9, which browsers
+    and players such as VLC show (in MPEG-4, which browsers do not show, where OpenCV cannot write VP9)."""
     render: Annotated[Literal["human"] | None, flag("human")] = None
     """human: show the episodes in a window."""
 

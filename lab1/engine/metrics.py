@@ -153,15 +153,16 @@ def interquartile_mean_interval(
 
 
 def on_common_steps(
-    histories: Sequence[Sequence[dict[str, Any]]], points: int = 100, key: str = "return"
+    histories: Sequence[Sequence[dict[str, Any]]], points: int = 100, key: str = "return", to_the_last: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The evaluations of several runs, ``{"step", "return", ...}`` each, read off at the same steps, between two
     evaluations on the line from one to the other: steps ``[P]`` and values ``[S, P]``.
 
-    The steps go from the latest first evaluation to the earliest last one: where every run has a value.
+    The steps go from the latest first evaluation to the earliest last one: where every run has a value. With
+    ``to_the_last`` they go on to the latest last one, and a run that has ended keeps the value of its last evaluation.
     """
     first = max(history[0]["step"] for history in histories)
-    last = min(history[-1]["step"] for history in histories)
+    last = (max if to_the_last else min)(history[-1]["step"] for history in histories)
     steps = np.linspace(first, max(first, last), points)
     rows = [np.interp(steps, *zip(*((at["step"], at[key]) for at in run), strict=True)) for run in histories]
     return steps, np.stack(rows)

@@ -89,6 +89,9 @@ def test_curves_at_common_steps_by_hand():
     steps, values = on_common_steps([one, two], points=4)
     assert steps.tolist() == [20, 30, 40, 50]
     assert values.tolist() == [[10, 20, 10, 0], [5, 15, 25, 35]]
+    steps, values = on_common_steps([one, two], points=5, to_the_last=True)
+    assert steps.tolist() == [20, 30, 40, 50, 60]
+    assert values.tolist() == [[10, 20, 10, 0, 0], [5, 15, 25, 35, 45]]
 
 
 def test_summary_by_hand():
