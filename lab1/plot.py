@@ -1,7 +1,9 @@
 """Rebuild every figure of lab 1 from its published runs.
 
-python lab1/plot.py                       lab1/model/published/ -> lab1/figures/
-python lab1/plot.py --runs lab1/model     figures of your own runs
+    python lab1/plot.py                       lab1/model/published/ -> lab1/figures/
+    python lab1/plot.py --runs lab1/model     figures of your own runs
+
+Runs that differ in nothing but the seed share a figure.
 """
 
 from collections import defaultdict

@@ -10,9 +10,9 @@ lab1/sweep_depth.py compares depths; the networks and what they cost are in lab1
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import TrainConfig, Whole, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -46,7 +46,7 @@ class Config(TrainConfig):
     """Channels in the first stage; the second has twice, the third four times as many."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread over all classes; validation and test do without."""
-    train_images: Annotated[int | None, flag("INT")] = None
+    train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = True
     """Shift each training image by up to 4 pixels and mirror half of them."""

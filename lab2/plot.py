@@ -1,7 +1,9 @@
 """Rebuild every figure of lab 2 from its published runs.
 
-python lab2/plot.py                       lab2/model/published/ -> lab2/figures/
-python lab2/plot.py --runs lab2/model     figures of your own runs
+    python lab2/plot.py                       lab2/model/published/ -> lab2/figures/
+    python lab2/plot.py --runs lab2/model     figures of your own runs
+
+Runs that differ in nothing but the seed share a figure.
 """
 
 from pathlib import Path

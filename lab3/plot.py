@@ -1,7 +1,7 @@
 """Rebuild every figure of lab 3 from its published runs.
 
-python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
-python lab3/plot.py --runs lab3/model     figures of your own runs
+    python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
+    python lab3/plot.py --runs lab3/model     figures of your own runs
 
 One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
 algorithm: returns of evaluation over training, a thin line a seed; the thick line is their interquartile mean,
