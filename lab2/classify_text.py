@@ -34,7 +34,9 @@ class Config(TrainConfig):
     """The encoder: a folder, a folder under --data-dir, or a name of the Hugging Face hub."""
     dataset: str = "rotten_tomatoes"
     """A folder of train, validation and test as .csv or .jsonl with text and label; one such file; or a data set of the
-    hub, such as ag_news."""
+    hub, such as ag_news. The first lines of a .csv:
+    text,label
+    "A fine film, and short.",good"""
     epochs: int = 2
     batch_size: int = 32
     learning_rate: Real = None

@@ -87,11 +87,11 @@ def _wrong(values: list[str], annotation: Any, example: Any) -> tuple[list[str],
 
 def _fits(value: str, kind: Any) -> bool:
     if typing.get_origin(kind) is Literal:
-        return value in map(str, typing.get_args(kind))
+        return value in ("None", *map(str, typing.get_args(kind)))
     try:
         return kind not in (int, float) or kind(value) is not None
     except ValueError:
-        return value == "None"
+        return value == "None"  # tyro takes it where a flag may be None
 
 
 def _guess(name: str, known: list[str]) -> str:
