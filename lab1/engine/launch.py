@@ -57,7 +57,9 @@ def _parse(config_class, arguments):
         # tyro draws its complaints as a box of several lines; ours are one line.
         with contextlib.redirect_stderr(refusal):
             return tyro.cli(config_class, args=arguments)
-    except SystemExit:
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # it was asked for a shell's completions
         lines = [line.strip("│ ") for line in refusal.getvalue().splitlines()]
         lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
         end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))

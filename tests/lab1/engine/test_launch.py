@@ -274,3 +274,10 @@ def test_a_console_without_a_character_shows_a_question_mark():
             env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding},
         )
         assert (done.returncode, done.stdout.strip(), done.stderr) == (0, line, b"")
+
+
+def test_completions_for_a_shell_can_be_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(Flags, ["--tyro-print-completion", "bash"], "")
+    assert not stop.value.code
+    assert "--learning-rate" in capsys.readouterr().out
