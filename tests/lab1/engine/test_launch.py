@@ -158,9 +158,9 @@ def test_help_of_a_wrong_environment_says_what_is_missing():
 def test_help_of_the_plots_keeps_their_commands_apart(run_script, lab):
     done = run_script(f"{lab}/plot.py", "--help")
     lines = [line.strip() for line in done.stdout.splitlines()]
-    commands = [line for line in lines if line.startswith("python ")]
-    assert len(commands) == 2
-    assert commands[1] == f"python {lab}/plot.py --runs {lab}/model     figures of your own runs"
+    (command,) = [line for line in lines if f"python {lab}/plot.py --runs {lab}/model " in line]
+    assert command.startswith("python ")
+    assert command.count("python ") == 1
 
 
 def test_help_answers_at_once():
