@@ -22,9 +22,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.engine.config import RunConfig, require
+from lab1.engine.config import Real, RunConfig, require
 from lab1.engine.launch import launch, prepare
-from lab1.train_mlp import Real
 
 NETWORKS = {"plain": False, "residual": True}
 WINDOW = 10  # last iterations that the norms "at the end" are means of; "at the start" is the first iteration alone

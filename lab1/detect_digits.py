@@ -37,7 +37,7 @@ class Config(TrainConfig):
     network: Literal["lenet", "mlp"] = "lenet"
     """The classifier to train and to make convolutional."""
     run: Annotated[str | None, flag("RUN")] = None
-    """Train nothing: detect with the network of this run, a folder or a name under --model-dir."""
+    """Train nothing: detect with this run's network; a folder, or a name under --model-dir or of a published run."""
     train_canvases: int = 6000
     """Canvases to cut training windows from, about 26 windows each."""
     canvases: int = 500
@@ -86,7 +86,8 @@ def detect_with(config: Config, images, device) -> dict:
     from lab1.detection.trainer import evaluate
     from lab1.engine import logbook
 
-    model, about = models.load(find_run(config.run, config.runs_folder(), published=True) / "best.pt", device)
+    source = find_run(config.run, config.runs_folder(), config.published_folder())
+    model, about = models.load(source / "best.pt", device)
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
     drawn = draw(images, config)

@@ -13,12 +13,13 @@ share one scale. Where the true class is not among them, its map comes last. The
 """
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.config import RunConfig, Whole, find_run, flag, require
 from lab1.engine.launch import launch, prepare
 
 
@@ -32,7 +33,7 @@ class Config(RunConfig):
     """Image files to explain."""
     indices: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Images of the test set to explain, counted from 0."""
-    mistakes: Annotated[int | None, flag("INT")] = None
+    mistakes: Whole = None
     """Wrongly classified images of the test set to explain, the most confident first (default: 3, or 0 with --images
     or --indices)."""
     method: Literal["cam", "grad-cam"] = "cam"
@@ -73,6 +74,22 @@ def choose(images, probabilities, config: Config) -> list[int]:
     return [*config.indices, *wrong[confidence[wrong].argsort(descending=True)][: config.mistakes].tolist()]
 
 
+def folder_of_images(config: Config, run: Path) -> Path:
+    """Where the images are of a run with ``--dataset folder``: under ``--data-dir``, or where the run had them.
+
+    Raises:
+        UsageError: where they are not there.
+    """
+    saved = json.loads((run / "config.json").read_text(encoding="utf-8")).get("data_dir")
+    folder = config.data_folder() if config.data_dir is not None or saved is None else Path(saved)
+    require(
+        (folder / "train").is_dir() and (folder / "test").is_dir(),
+        f"--run {config.run}: it learned from your own images, and {folder} holds no folders train and test; say with "
+        "--data-dir where they are",
+    )
+    return folder
+
+
 def main(config: Config) -> dict:
     """Explain images, evaluate where asked for; returns what results.json holds under "test"."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
@@ -83,7 +100,7 @@ def main(config: Config) -> dict:
     from lab1.images import datasets
 
     device = prepare(config)
-    source = find_run(config.run, config.runs_folder(), published=True)
+    source = find_run(config.run, config.runs_folder(), config.published_folder())
     model, about = models.load(source / "best.pt", device)
     kind, dataset = type(model).__name__, about["dataset"]
     require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")
@@ -93,6 +110,8 @@ def main(config: Config) -> dict:
     )
     examples, test = [read_image(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
+        if dataset == "folder":
+            config.data_dir = folder_of_images(config, source)
         images = datasets.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)

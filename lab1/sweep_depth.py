@@ -21,10 +21,9 @@ import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import RunFailed, TrainConfig, flag, require
+from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
-from lab1.train_mlp import Real, Whole
 
 SETTINGS = {
     "cnn": dict(
@@ -57,7 +56,7 @@ class Config(TrainConfig):
     family: Literal["cnn", "mlp"] = "cnn"
     """cnn: CNN and ResCNN, depth counts blocks of two convolutions; mlp: depth counts hidden layers after the first,
     two to a block."""
-    depths: tuple[int, ...] = ()
+    depths: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds; each trains all networks, on its own split."""

@@ -13,9 +13,9 @@ images, ten shapes on cluttered backgrounds. The networks and what they cost: la
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import TrainConfig, Whole, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -49,7 +49,7 @@ class Config(TrainConfig):
     """Channels in the first stage; the second has twice, the third four times as many."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread over all classes; validation and test do without."""
-    train_images: Annotated[int | None, flag("INT")] = None
+    train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = True
     """Shift each training image by up to 4 pixels and mirror half of them."""

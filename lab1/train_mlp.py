@@ -12,9 +12,9 @@ Without a network and without MNIST on the disk it takes the 1,797 digits that s
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import Real, TrainConfig, Whole, require
 from lab1.engine.launch import launch, prepare
 
 # What was chosen on validation, for each data set; a flag that is given takes precedence.
@@ -22,8 +22,6 @@ SETTINGS = {
     "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 4e-3, "patience": 5, "dropout": 0.1},
     "digits": {"epochs": 100, "batch_size": 32, "learning_rate": 2e-3, "patience": 20, "dropout": 0.3},
 }
-Whole = Annotated[int | None, flag("INT")]
-Real = Annotated[float | None, flag("FLOAT")]
 
 
 @dataclasses.dataclass

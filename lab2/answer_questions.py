@@ -39,7 +39,8 @@ class Config(TrainConfig):
     train_gpt.py, too (default: DistilBERT; for likelihood distilgpt2)."""
     dataset: str = "swag"
     """A folder of train, validation and test as .jsonl with question, choices and label; one such file; or a data set
-    of the hub: swag, codah."""
+    of the hub: swag, codah. A line of a .jsonl, where label counts the choices from 0:
+    {"question": "The sky is", "choices": ["blue", "green"], "label": 0}"""
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     """cross-entropy: over the choices of a question; margin: max(0, margin - right + wrong) for each wrong choice."""
     margin: float = 1.0

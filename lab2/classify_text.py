@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import Real, TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -38,10 +38,12 @@ class Config(TrainConfig):
     """The encoder: a folder, a folder under --data-dir, or a name of the Hugging Face hub."""
     dataset: str = "rotten_tomatoes"
     """A folder of train, validation and test as .csv or .jsonl with text and label; one such file; or a data set of the
-    hub, such as ag_news."""
+    hub, such as ag_news. The first lines of a .csv:
+    text,label
+    "A fine film, and short.",good"""
     epochs: int = 2
     batch_size: int = 32
-    learning_rate: Annotated[float | None, flag("FLOAT")] = None
+    learning_rate: Real = None
     """Peak learning rate, per step (default: 5e-5; for lora 1e-3)."""
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
@@ -49,7 +51,7 @@ class Config(TrainConfig):
     """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
     max_length: int = 128
     """Tokens of a text, at most; the rest is cut off."""
-    layer: Annotated[int | None, flag("INT")] = None
+    layer: Whole = None
     """Take the features after this layer, 0 for the embeddings (default: validation chooses)."""
     pooling: Annotated[Literal["cls", "mean"] | None, flag("{cls,mean}")] = None
     """Take the features of the first token, or their mean over tokens (default: validation chooses)."""

@@ -33,7 +33,10 @@ class Config(TrainConfig):
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """The encoder: a folder, a folder under --data-dir, or a name of the Hugging Face hub."""
     dataset: str = "scifact"
-    """A folder in BEIR's format, or a data set of the hub with the parts corpus, queries, default, such as scifact."""
+    """A folder in BEIR's format, or a data set of the hub with the parts corpus, queries, default, such as scifact.
+    A line of corpus.jsonl: {"_id": "d1", "title": "Lift", "text": "Wings make it."}
+    A line of queries.jsonl: {"_id": "q1", "text": "what makes lift"}
+    Of qrels/test.tsv, with tabs between the columns, the first line and another: query-id corpus-id score, q1 d1 1"""
     epochs: int = 10
     """Passes over the training queries, each time with a document drawn anew for each query."""
     batch_size: int = 32

@@ -16,9 +16,9 @@ network and without the Divina Commedia in data/ it takes the source code of Pyt
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from lab1.engine.config import RunConfig, flag, require
+from lab1.engine.config import Real, RunConfig, Whole, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -50,8 +50,6 @@ PRESETS = {
         learning_rate=1e-3,
     ),
 }
-Whole = Annotated[int | None, flag("INT")]
-Real = Annotated[float | None, flag("FLOAT")]
 
 
 @dataclasses.dataclass

@@ -23,9 +23,8 @@ import statistics
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.engine.config import RunConfig, RunFailed, require
+from lab1.engine.config import RunConfig, RunFailed, Whole, require
 from lab1.engine.launch import launch, prepare
-from lab3.config import Whole
 
 # What each agent is: its script, and the flags that make it what it is.
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,9 +52,9 @@ class Config(RunConfig):
     seed: int = 0
     """Stays 0: here it is --seeds that counts."""
     steps: Whole = None
-    """Steps of the environment for PPO and DQN (default: each one's in lab3/config.py)."""
+    """Steps of the environment for PPO and DQN (default: each one's own, as its script's --help shows)."""
     episodes: Whole = None
-    """Episodes for REINFORCE (default: as in lab3/config.py)."""
+    """Episodes for REINFORCE (default: as train_reinforce.py --help shows)."""
     dry_run: bool = False
     """See that everything works: two agents, one seed, a few hundred steps."""
 

@@ -121,7 +121,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     seeds = np.random.SeedSequence([config.seed, vector.PURPOSES.index("play")]).generate_state(3).tolist()
     agent = None
     if not config.random:
-        run = find_run(config.run, config.runs_folder(), published=True)
+        run = find_run(config.run, config.runs_folder(), config.published_folder())
         agent = load_agent(run, device, config.actions, seeds[2])
     env_id = (config.env or "CartPole-v1") if agent is None else agent.env_id
     env = vector.make_single(env_id, "rgb_array" if config.output is not None else config.render)

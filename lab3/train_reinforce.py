@@ -14,9 +14,10 @@ Expect:   a test return of 499 to 500 on CartPole-v1, with a learned value as th
 import dataclasses
 from typing import Literal
 
+from lab1.engine.config import Real, Whole
 from lab1.engine.launch import launch
 from lab3.algorithms.start import main
-from lab3.config import Real, RLConfig, Whole
+from lab3.config import RLConfig
 
 
 @dataclasses.dataclass
@@ -26,13 +27,13 @@ class Config(RLConfig):
     algorithm = "reinforce"
 
     episodes: Whole = None
-    """Episodes to learn from (default: see SETTINGS in lab3/config.py)."""
+    """Episodes to learn from."""
     num_envs: Whole = None
-    """Episodes that are played side by side and make up one step of the optimiser (default: see SETTINGS)."""
+    """Episodes that are played side by side and make up one step of the optimiser."""
     baseline: Literal["none", "standardise", "value"] = "value"
     """What a return is judged against: nothing, the other steps' returns, or a learned V(s)."""
     entropy: Real = None
-    """Weight of the entropy bonus (default: see SETTINGS)."""
+    """Weight of the entropy bonus."""
     value_weight: float = 0.5
     """Weight of the value's squared error."""
     activation: Literal["tanh", "relu"] = "tanh"

@@ -170,7 +170,6 @@ def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ([], "no run 'rescnn3-16-shapes-seed0'"),
         (["--run", "nowhere"], "no run 'nowhere'"),
         (["--run", "mlp"], "an MLP has no map to explain"),
         (["--run", "shapes", "--indices", "2000"], "--indices 2000: the test set of shapes has the images 0 to 1999"),
@@ -189,6 +188,42 @@ def test_what_explain_cam_refuses(runs, picture, flags, complaint):
     assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (runs / "cam-shapes").exists()
+
+
+def test_a_published_run_is_found_wherever_runs_are_written(tmp_path, picture):
+    flags = "--model-dir", str(tmp_path / "mine"), "--name", "cat", "--images", str(picture)
+    explain_cam.main(launch.parse(explain_cam.Config, list(flags), ""))
+    results = json.loads((tmp_path / "mine" / "cat" / "results.json").read_text())
+    assert results["config"]["run"] == "rescnn3-16-shapes-seed0"
+    assert results["dataset"] == "shapes"
+
+
+def test_the_run_of_a_folder_of_images_knows_the_folder(runs, tmp_path):
+    """Two classes, and a network that never saw them: enough to see where the images come from."""
+    for part, count in (("train", 2), ("test", 1)):
+        for name in ("cat", "dog"):
+            (tmp_path / "mine" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((32, 32, 3), 40 * number, dtype=np.uint8)
+                cv2.imwrite(str(tmp_path / "mine" / part / name / f"{number}.png"), pixels)
+    model = models.CNN(depth=3, width=4, classes=2)
+    about = {"dataset": "folder", "classes": ["cat", "dog"], "mean": [0.5] * 3, "std": [0.2] * 3}
+    content = {"model": models.describe(model), "weights": model.state_dict(), "about": about}
+    (tmp_path / "run").mkdir()
+    checkpoint.save(content, tmp_path / "run" / "best.pt")
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"data_dir": str(tmp_path / "mine")}))
+    flags = ["--run", str(tmp_path / "run"), "--indices", "1", "--model-dir", str(tmp_path), "--name", "sheet"]
+    explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
+    assert json.loads((tmp_path / "sheet" / "config.json").read_text())["data_dir"] == str(tmp_path / "mine")
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError) as caught:
+        explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
+    assert str(caught.value) == (
+        f"--run {tmp_path / 'run'}: it learned from your own images, and {tmp_path / 'mine'} holds no folders train "
+        "and test; say with --data-dir where they are"
+    )
+    explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--data-dir", str(tmp_path / "elsewhere")], ""))
+    assert (tmp_path / "sheet-2" / "sheet.png").exists()
 
 
 def test_a_refusal_is_one_line_and_status_2(run_script, runs):

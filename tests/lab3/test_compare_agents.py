@@ -237,7 +237,7 @@ def test_every_agent_has_its_own_configuration(agent):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--agents", "a2c"], "invalid choice 'a2c'"),
+        (["--agents", "a2c"], "--agents a2c: use ppo, dqn, double-dqn"),
         (["--agents", "ppo", "ppo"], "--agents ppo ppo: one is there twice"),
         (["--agents"], "--agents: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),

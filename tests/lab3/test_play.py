@@ -216,7 +216,7 @@ def test_in_a_window(monkeypatch):
         (["--random", "--output", "there.gif"], "--output there.gif: it is there already"),
         (["--random", "--output", "a.gif", "--render", "human"], "--output and --render human: one of them"),
         (["--random", "--actions", "greedy"], "--actions: the random agent has no policy"),
-        (["--random", "--render", "ansi"], "invalid choice 'ansi'"),
+        (["--random", "--render", "ansi"], "--render ansi: use human"),
     ],
 )
 def test_what_is_refused(flags, line, tmp_path, monkeypatch):
