@@ -18,6 +18,8 @@ import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from lab1.engine.config import RunFailed, TrainConfig, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
@@ -66,8 +68,9 @@ class Config(TrainConfig):
     """Initial weights of an MLP: PyTorch's, or those of He et al. (2015); a CNN always has the latter."""
     width: Whole = None
     """Channels in a CNN's first stage (default: 16), units in an MLP's layers (default: 64)."""
-    dataset: Literal["auto", "cifar10", "shapes", "mnist", "digits", "folder"] = "auto"
-    """auto: CIFAR-10, for mlp MNIST; or what is embedded where these cannot be had."""
+    dataset: Annotated[str, tyro.conf.arg(metavar="{auto,cifar10,shapes,mnist,digits,folder,...}")] = "auto"
+    """auto: CIFAR-10, for mlp MNIST; or what is embedded where these cannot be had; or another one that
+    lab1/images/datasets.py registers, of grey images for mlp."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     epochs: Whole = None

@@ -133,7 +133,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 def hyperparameters(algorithm: str, env: str) -> dict[str, Any]:
     """The table's values for an algorithm in an environment."""
     table = SETTINGS[algorithm]
-    return table["any"] | table.get(env, {})
+    return table["any"] | table.get(env.split(":")[-1], {})  # without the module that --env may name
 
 
 @dataclasses.dataclass
@@ -148,7 +148,8 @@ class RLConfig(RunConfig):
     dry_run: bool = False
     """See that everything works: a few hundred steps, evaluations of 2 episodes."""
     env: str = "CartPole-v1"
-    """The environment's id in gymnasium, or NavigationGoal-v0."""
+    """The environment's id in gymnasium, or NavigationGoal-v0; your own with the module that registers it, as
+    my_envs:Maze-v0."""
     num_envs: Whole = None
     """Copies of the environment that are played side by side (default: see SETTINGS in lab3/config.py)."""
     learning_rate: Real = None
