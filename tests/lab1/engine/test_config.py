@@ -69,7 +69,6 @@ def make_run(folder: Path, **changes: object) -> Path:
         ("--name a/b", ["--name 'a/b'", "without slashes"]),
         ("--name ..", ["--name '..'", "one folder's name"]),
         ("--name=", ["--name ''", "one folder's name"]),
-        ("--dataset cifar", ["--dataset", "'cifar'", "auto", "mnist", "digits", "folder"]),
         ("--hidden", ["--hidden", "at least one width"]),
         ("--hidden 128 0", ["--hidden 128 0", "1 or more"]),
         ("--hidden -5", ["--hidden -5", "1 or more"]),
@@ -249,6 +248,14 @@ def test_a_mistake_leaves_the_process_with_2_one_line_and_no_folder(run_script, 
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: .+\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_data_set_leaves_the_process_before_anything_is_loaded(run_script, tmp_path):
+    folders = ("--model-dir", tmp_path / "runs", "--data-dir", tmp_path / "data")
+    done = run_script(SCRIPT, "--dataset", "cifar", *folders, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --dataset cifar: use mnist, digits or folder\n"
     assert list(tmp_path.iterdir()) == []
 
 
