@@ -20,7 +20,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from lab1.engine.config import Real, RunConfig, require
 from lab1.engine.launch import launch, prepare
@@ -50,7 +50,7 @@ class Config(RunConfig):
     """Images in one step."""
     learning_rate: Real = None
     """Peak learning rate of one cycle over the iterations (default: 0.1; without norm 0.001)."""
-    dataset: Literal["auto", "cifar10", "shapes", "folder"] = "auto"
+    dataset: Annotated[str, flag("{auto,cifar10,shapes,folder,...}")] = "auto"
     """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
     dry_run: bool = False
     """See that everything works: the first depth and seed, 3 iterations; nothing downloaded."""

@@ -17,8 +17,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from lab1.engine.config import RunConfig, Whole, find_run, flag, require
 from lab1.engine.launch import launch, prepare
 
@@ -27,7 +25,7 @@ from lab1.engine.launch import launch, prepare
 class Config(RunConfig):
     """The flags of this script."""
 
-    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = "rescnn3-16-shapes-seed0"
+    run: Annotated[str, flag("RUN")] = "rescnn3-16-shapes-seed0"
     """The run of train_cnn.py to explain, a folder or a name under --model-dir or among the published ones."""
     images: Annotated[tuple[Path, ...], flag("FILE ...")] = ()
     """Image files to explain."""

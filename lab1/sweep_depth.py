@@ -68,7 +68,7 @@ class Config(TrainConfig):
     """Initial weights of an MLP: PyTorch's, or those of He et al. (2015); a CNN always has the latter."""
     width: Whole = None
     """Channels in a CNN's first stage (default: 16), units in an MLP's layers (default: 64)."""
-    dataset: Literal["auto", "cifar10", "shapes", "mnist", "digits", "folder"] = "auto"
+    dataset: Annotated[str, flag("{auto,cifar10,shapes,mnist,digits,folder,...}")] = "auto"
     """auto: CIFAR-10, for mlp MNIST; or what is embedded where these cannot be had."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""

@@ -46,7 +46,8 @@ class Config(RunConfig):
     agents: tuple[Agent, ...] = ("ppo", "dqn", "reinforce")
     """Agents to compare; reinforce has a learned value as its baseline."""
     env: str = "CartPole-v1"
-    """The environment's id in gymnasium, or NavigationGoal-v0."""
+    """The environment's id in gymnasium, or NavigationGoal-v0; your own with the module that registers it, as
+    my_envs:Maze-v0."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds, of everything random."""
     seed: int = 0
@@ -170,9 +171,11 @@ def main(config: Config) -> list[dict[str, Any]]:
     from gymnasium.spaces import Discrete
 
     from lab1.engine.series import interruptible, open_series, write_series
+    from lab3.algorithms.start import environment
     from lab3.environments import vector
 
     device = prepare(config)
+    config.env = environment(config)
     with vector.make_single(config.env) as env:  # what cannot be is said before anything is trained
         discrete = isinstance(env.action_space, Discrete)
     others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]

@@ -129,7 +129,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 def hyperparameters(algorithm: str, env: str) -> dict[str, Any]:
     """The table's values for an algorithm in an environment."""
     table = SETTINGS[algorithm]
-    return table["any"] | table.get(env, {})
+    return table["any"] | table.get(env.split(":")[-1], {})  # without the module that --env may name
 
 
 @dataclasses.dataclass
@@ -145,7 +145,8 @@ class RLConfig(RunConfig):
     dry_run: bool = False
     """See that everything works: a few hundred steps, evaluations of 2 episodes."""
     env: str = "CartPole-v1"
-    """The environment's id in gymnasium, or NavigationGoal-v0; --env ID --help shows the defaults there."""
+    """The environment's id in gymnasium, or NavigationGoal-v0; your own with the module that registers it, such as
+    my_envs:Maze-v0. --env ID --help shows the defaults there."""
     num_envs: Whole = None
     """Copies of the environment that are played side by side."""
     learning_rate: Real = None

@@ -39,7 +39,8 @@ class Config(RunConfig):
     random: bool = False
     """Let the random agent play instead, in --env."""
     env: Annotated[str | None, flag("ID")] = None
-    """The random agent's environment (default: CartPole-v1); a run has its own."""
+    """The random agent's environment (default: CartPole-v1); a run has its own. One that you wrote: its id with the
+    module that registers it, as my_envs:Maze-v0, for a run as well."""
     episodes: int = 20
     """Episodes to play."""
     actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
@@ -59,7 +60,8 @@ class Config(RunConfig):
         super().check()
         require(self.resume is None, "--resume: there is nothing to resume here; run it again")
         require((self.run is None) == self.random, "either --run RUN is needed or --random, with --env ID")
-        require(self.env is None or self.random, f"--env {self.env}: a run plays in its own; this goes with --random")
+        own = self.env is None or ":" in self.env
+        require(own or self.random, f"--env {self.env}: a run plays in its own; this goes with --random")
         require(self.actions is None or not self.random, "--actions: the random agent has no policy to draw from")
         require(self.episodes >= 1, f"--episodes {self.episodes}: at least 1 is needed")
         if self.output is not None:
@@ -119,11 +121,13 @@ def main(config: Config) -> list[dict[str, Any]]:
 
     device = prepare(config)
     seeds = np.random.SeedSequence([config.seed, vector.PURPOSES.index("play")]).generate_state(3).tolist()
+    env_id = vector.find_id(config.env or "CartPole-v1")
     agent = None
     if not config.random:
         run = find_run(config.run, config.runs_folder(), config.published_folder())
         agent = load_agent(run, device, config.actions, seeds[2])
-    env_id = (config.env or "CartPole-v1") if agent is None else agent.env_id
+        require(config.env is None or env_id == agent.env_id, f"--env {config.env}: it plays {agent.env_id}")
+        env_id = agent.env_id
     env = vector.make_single(env_id, "rgb_array" if config.output is not None else config.render)
     env.action_space.seed(seeds[1])
 

@@ -85,7 +85,6 @@ def make_run(folder: Path, **changes: object) -> Path:
         ("--name CON", ["--name CON", "Windows keeps this name"]),
         ("--name nul.txt", ["--name nul.txt", "Windows keeps this name"]),
         (f"--name {'x' * 121}", [f"--name {'x' * 20}...", "121 bytes are too many; at most 120 will do"]),
-        ("--dataset cifar", ["--dataset cifar", "auto, mnist, digits"]),
         ("--hidden", ["--hidden", "at least one width"]),
         ("--hidden 128 0", ["--hidden 128 0", "1 or more"]),
         ("--hidden -5", ["--hidden -5", "1 or more"]),
@@ -151,7 +150,7 @@ def test_resuming_with_a_broken_config_file_names_the_file(tmp_path, content):
         {"seed": 1.5},
         {"hidden": ["wide"]},
         {"precision": "fp8"},
-        {"dataset": "cifar"},
+        {"init": "zero"},
     ],
     ids=str,
 )
@@ -265,6 +264,14 @@ def test_a_mistake_leaves_the_process_with_2_one_line_and_no_folder(run_script, 
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"error: .+\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_data_set_leaves_the_process_before_anything_is_loaded(run_script, tmp_path):
+    folders = ("--model-dir", tmp_path / "runs", "--data-dir", tmp_path / "data")
+    done = run_script(SCRIPT, "--dataset", "cifar", *folders, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --dataset cifar: use mnist, digits or folder\n"
     assert list(tmp_path.iterdir()) == []
 
 
