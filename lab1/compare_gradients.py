@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import Real, RunConfig, require
+from lab1.engine.config import Real, RunConfig, flag, require
 from lab1.engine.launch import launch, prepare
 
 NETWORKS = {"plain": False, "residual": True}

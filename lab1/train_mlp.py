@@ -14,7 +14,7 @@ Without a network and without MNIST on the disk it takes the 1,797 digits that s
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.engine.config import Real, TrainConfig, Whole, require
+from lab1.engine.config import Real, TrainConfig, Whole, flag, require
 from lab1.engine.launch import launch, prepare
 
 # What was chosen on validation, for each data set; a flag that is given takes precedence.
