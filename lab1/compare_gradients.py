@@ -168,8 +168,9 @@ def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each depth, network and moment, over the seeds: the ratio of the norms of first and last layer, and the
-    correlation of the input gradients of neighbours on a line, each as mean, low and high end of its 95 % interval."""
-    from lab1.engine.metrics import mean_interval, ratio_interval
+    correlation of the input gradients of neighbours on a line, each as mean, low and high end of its 95 % interval:
+    by Student's t, of ratios by way of their logarithms, of correlations by Fisher's z, so that none exceeds 1."""
+    from lab1.engine.metrics import correlation_interval, mean_interval, ratio_interval
 
     rows = []
     for depth, network, moment in itertools.product(sorted({run["depth"] for run in runs}), NETWORKS, ("start", "end")):
@@ -181,7 +182,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row["first_to_last"] = ratio_interval(ratios)
         if measured:
             row["loss"] = mean_interval([one["loss"] for one in measured])
-            row["neighbours"] = mean_interval([one["correlation"][1] for one in measured])
+            row["neighbours"] = correlation_interval([one["correlation"][1] for one in measured])
         rows.append(row)
     return rows
 

@@ -114,7 +114,8 @@ def main(config: Config) -> dict:
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)
         for row in choose(images, lambda: predict(model, inputs), config):
-            examples.append(Example(f"test image {row}", pixels[row], images.test_labels[row].item()))
+            box = None if images.test_boxes is None else images.test_boxes[row].tolist()
+            examples.append(Example(f"test image {row}", pixels[row], images.test_labels[row].item(), box))
     figure, said = contact_sheet(examples, model, about, config.method, config.top)
     if config.evaluate:
         limit = 16 if config.dry_run else None

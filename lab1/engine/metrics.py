@@ -131,6 +131,17 @@ def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, low, high
 
 
+def correlation_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The same of correlations (or cosines), whose 95 % interval stays within -1 .. 1: the mean of the values as they
+    are, and the ends by Fisher's z (1921), which is ``mean_interval`` of atanh(value), brought back by tanh. A value of
+    1 or -1, whose z is infinite, counts as 1 - 1e-9 or 1e-9 - 1."""
+    if len(values) == 1:
+        return mean_interval(values)
+    limit = 1 - 1e-9
+    _, low, high = mean_interval([math.atanh(min(max(value, -limit), limit)) for value in values])
+    return statistics.fmean(values), math.tanh(low), math.tanh(high)
+
+
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """The mean over the first axis, a row a run, without the lowest and highest quarter, rounded down to whole runs:
     of the middle 3 of 5 runs, of all 3 of 3 (Agarwal et al. 2021). ``[S, ...] -> [...]``"""
