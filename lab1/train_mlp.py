@@ -39,7 +39,7 @@ class Config(TrainConfig):
     patience: Whole = None
     """Epochs without a better validation loss before training stops; 0 never stops early (default: 5; 20)."""
     dataset: Annotated[str, tyro.conf.arg(metavar="{auto,mnist,digits,folder,...}")] = "auto"
-    """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: images in --data-dir; or a registered one."""
+    """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: images in --data-dir; or one of yours."""
     hidden: tuple[int, ...] = (128, 64)
     """Widths of the hidden layers."""
     residual: bool = False
