@@ -11,8 +11,6 @@ Without a network and without MNIST on the disk it takes the 1,797 digits that s
 import dataclasses
 from typing import Annotated, Literal
 
-import tyro
-
 from lab1.engine.config import TrainConfig, flag, require
 from lab1.engine.launch import launch, prepare
 
@@ -38,8 +36,8 @@ class Config(TrainConfig):
     weight_decay: float = 0.2
     patience: Whole = None
     """Epochs without a better validation loss before training stops; 0 never stops early (default: 5; 20)."""
-    dataset: Annotated[str, tyro.conf.arg(metavar="{auto,mnist,digits,folder,...}")] = "auto"
-    """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: images in --data-dir; or one of yours."""
+    dataset: Annotated[str, flag("{auto,mnist,digits,folder,...}")] = "auto"
+    """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: your images under --data-dir."""
     hidden: tuple[int, ...] = (128, 64)
     """Widths of the hidden layers."""
     residual: bool = False

@@ -134,7 +134,7 @@ def test_resuming_with_a_broken_config_file_names_the_file(tmp_path, content):
         {"seed": 1.5},
         {"hidden": ["wide"]},
         {"precision": "fp8"},
-        {"init": "orthogonal"},
+        {"init": "zero"},
     ],
     ids=str,
 )
