@@ -14,6 +14,7 @@ this data set.
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -128,7 +129,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     chosen = shallow.choose(tables, data, strengths, classifiers)
     seconds = time.perf_counter() - began
     confusion = chosen.confusion["test"]
-    test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
+    test = by_class(confusion, data.classes)
     results = {
         "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,
@@ -138,7 +139,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},
         "test": {"accuracy": accuracy(chosen.confusion["test"]), "trainable_parameters": chosen.parameters} | test,
     }
-    runs.write_run(config, device, results, {"confusion": figure})
+    runs.write_run(config, device, results, partial(confusion_figure, confusion.numpy(), data.classes))
     return results["test"]
 
 

@@ -196,7 +196,7 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     scalars, samples = shown(folder)
     assert (scalars, samples) == shown(other)
     assert samples == [1, 2, 3]
-    assert scalars["perplexity/validation"] == scalars["tokens per second"] == [1, 2, 3]
+    assert scalars["perplexity/validation"] == scalars["speed/tokens per second"] == [1, 2, 3]
 
 
 def test_more_steps_are_refused_where_windows_would_be_left_out(rhymes, tmp_path):

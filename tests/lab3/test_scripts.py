@@ -102,7 +102,7 @@ def test_a_dry_run_writes_what_every_run_promises(run_script, tmp_path, algorith
     assert found["curve"][-1][0] <= found["steps"]
     shown = EventAccumulator(str(folder))
     shown.Reload()
-    assert {"return/train", "return/validation", "return/test", "loss/train", "learning rate"} <= set(
+    assert {"return/train", "return/validation", "return/test", "update/loss", "update/learning rate"} <= set(
         shown.Tags()["scalars"]
     )
     best = torch.load(folder / "best.pt", weights_only=True)
