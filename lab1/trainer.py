@@ -206,8 +206,11 @@ class Trainer(Run):
                 self.train_epoch(train_batches, bar)
                 self.end_epoch(self.evaluate(val_batches))
                 if self.finished() and self.epoch < self.epochs:
-                    without = f"{self.epoch - self.best_epoch} epochs without a better validation loss"
-                    self.say(f"stopped early after epoch {self.epoch}: {without}; epoch {self.best_epoch} is the best")
+                    self.say(
+                        f"stopped early after epoch {self.epoch}: {self.config.patience} "
+                        f"epoch{'s' * (self.config.patience > 1)} without a better validation loss; "
+                        f"epoch {self.best_epoch} is the best"
+                    )
                 self._agree()
                 if self.stop_signal:
                     raise Interrupted(self.stop_signal, self.folder)

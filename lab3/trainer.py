@@ -250,17 +250,15 @@ class RLTrainer(Trainer):
             if not math.isfinite(loss):
                 number = self.step - len(losses) + place + 1
                 raise RunFailed(f"the loss is {loss} at update {number}; a lower --learning-rate often helps")
-        update = (
-            (self.averages.means() if losses else {}) | self.shown | {"learning_rate": self.learning_rate(self.step)}
-        )
+        update = {"learning_rate": self.learning_rate(self.step), **self.shown}
+        update |= self.averages.means() if losses else {}
         points = {f"update/{name.replace('_', ' ')}": value for name, value in update.items()}
         self.averages = Averages()
         recent = [point[1] for point in self.curve[-RECENT:]]
         if recent:
             points["return/train"] = statistics.fmean(recent)
-        points["speed/steps per second"] = (self.env_steps - self.tick_steps) / max(
-            self.seconds - self.tick_seconds, 1e-9
-        )
+        seconds = max(self.seconds - self.tick_seconds, 1e-9)
+        points["speed/steps per second"] = (self.env_steps - self.tick_steps) / seconds
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
         self.log.scalars(points, self.env_steps)
         if not bar.disable:

@@ -16,10 +16,10 @@ import torch
 
 from lab1.engine.config import REPOSITORY, RunConfig, UsageError
 
-# TensorBoard ticks the first five hyperparameters that differ between runs. It leaves it to the run to say which do.
+# TensorBoard ticks five hyperparameters, first those that are said to differ between runs: the first five of these.
 TICKED = (
-    *("env", "dataset", "text", "learning_rate", "method", "hidden", "depth", "residual", "model", "width", "steps"),
-    *("episodes", "seed", "epochs", "batch_size"),
+    *("env", "dataset", "text", "learning_rate", "method", "hidden", "depth", "residual", "num_envs", "seed"),
+    *("model", "width", "steps", "epochs", "batch_size"),
 )
 # What never matters when runs are compared: where files lie, how it is computed, how often it is looked at.
 ASIDE = (
@@ -126,7 +126,7 @@ class Logbook:
             return
         charts = {tag: ["Multiline", [f"{tag}/train", f"{tag}/validation"]] for tag in charted}
         self.writer.add_custom_scalars({"training and validation": charts})
-        self._hparams(config, {f"{tag}/test": 0.0 for tag in charted}, parts=("experiment", "start"))
+        self._hparams(config, {f"{tag}/test": 0.0 for tag in sorted(charted)}, parts=("experiment", "start"))
 
     def end(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
         """The final metrics, as scalars and beside the hparams of this same run."""
@@ -139,11 +139,11 @@ class Logbook:
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
-        plain = {
-            name: v if type(v) in (int, float) else " ".join(map(str, v)) if type(v) is list else str(v)
-            for name, v in config.items()
-            if name not in ASIDE
-        }
+        plain = {}
+        for name, value in config.items():
+            if name not in ASIDE:
+                number = type(value) in (int, float) and name != "seed"  # a seed is a name: 0, not 0.0000
+                plain[name] = value if number else " ".join(map(str, value)) if type(value) is list else str(value)
         records = dict(zip(("experiment", "start", "end"), hparams(plain, metrics), strict=True))
         stored = records["experiment"].value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(stored.content)
