@@ -112,9 +112,9 @@ class Scripted(Trainer):
         (
             (3, 1, 2, 2),
             2,
-            "stopped early after epoch 4: 2 epochs without a better validation loss; epoch 2 is the best",
+            "after epoch 4: 2 epochs without a better validation loss; epoch 2 is the best",
         ),
-        ((3, 4, 1), 1, "stopped early after epoch 2: 1 epoch without a better validation loss; epoch 1 is the best"),
+        ((3, 4, 1), 1, "after epoch 2: 1 epoch without a better validation loss; epoch 1 is the best"),
         ((3, 2, 1, 1, 1, 1), 3, None),  # patience ends with the last epoch: nothing was stopped early
         ((5, 4, 3, 2, 1, 0), 1, None),
         ((1, 2, 3, 4, 5, 6), 0, None),
