@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
@@ -40,8 +40,8 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
 class Trainer(Run):
     """Trains a model: epochs of ``train_step``, validation, TensorBoard, checkpoints, early stopping, one test.
 
-    A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``
-    and ``report`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
+    A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``,
+    ``report`` and ``illustrate`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
     ``epoch(number, start)``, such as ``lab1.images.batches.Batches``, resumes exactly in the middle of an epoch.
     """
 
@@ -50,7 +50,7 @@ class Trainer(Run):
 
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
-        model: returns logits ``[B, K]``; has ``arguments`` (see ``lab1.models``).
+        model: any network that returns logits ``[B, K]``; for scripts to load it again see ``lab1.engine.registry``.
         config: see ``lab1.engine.config``.
         about: what ``best.pt`` says of the data: ``dataset``, ``classes``, ``mean``, ``std`` (see ``about_data``).
         """
@@ -309,13 +309,15 @@ class Trainer(Run):
     def task(self, train_batches: Iterable, val_batches: Iterable) -> str:
         """What is learned, as people read it: ``mnist (55,000 images to learn from, 5,000 for validation)``."""
         count, unit = self.amount(train_batches)
-        held_out = f", {self.amount(val_batches)[0]:,} for validation" if hasattr(val_batches, "__len__") else ""
+        held_out = ""
+        with contextlib.suppress(TypeError):  # batches that do not know how many they are
+            held_out = f", {self.amount(val_batches)[0]:,} for validation"
         return f"{self.about.get('dataset', 'its data')} ({count:,} {unit} to learn from{held_out})"
 
     def amount(self, batches: Iterable) -> tuple[int, str]:
         """How much there is in batches, and what it is counted in: examples, or batches where they tell no more."""
         examples = getattr(batches, "labels", getattr(batches, "dataset", None))
-        if examples is None:
+        if not isinstance(examples, Sized):
             return len(batches), "batches"
         limit = getattr(batches, "limit", None)
         count = len(examples) if limit is None else min(len(examples), limit * batches.batch_size)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lab1.engine import logbook
 from lab1.engine.config import TrainConfig, UsageError
 from lab1.engine.registry import load
+from lab1.images.batches import Batches
 from lab1.models import MLP
 from lab1.trainer import Trainer
 from tests.exactness import assert_equal
@@ -54,6 +55,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_one_line_says_what_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    noise, zero = (torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64)), torch.zeros(1)
     finish(make_trainer(tmp_path / "model", lambda: MLP((6, 8, 3)), epochs=1))
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first == (
@@ -66,6 +68,9 @@ def test_one_line_says_what_begins(tmp_path, monkeypatch, capsys):
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("Own trains and is tested; for scripts to load it again, put @register")
     assert second == "Own with 83 parameters on its data (5 batches to learn from), cpu, bf16 -> model/run-2"
+    assert trainer.amount(make_batches()) == (20, "examples")
+    assert trainer.amount(Batches(*noise, batch_size=3, mean=zero, std=zero + 1)) == (10, "images")
+    assert trainer.amount(Batches(*noise, batch_size=3, mean=zero, std=zero + 1, limit=2)) == (6, "images")
 
 
 def test_a_network_of_ones_own_trains_is_tested_and_resumes(tmp_path):
