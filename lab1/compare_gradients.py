@@ -214,13 +214,13 @@ def main(config: Config) -> list[dict[str, Any]]:
     require(distributed.world_size() == 1, "a comparison runs in one process, without torchrun")
     images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
     config.dataset = images.name
-    folder, runs = open_series(config)
+    plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
+    folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        for seed, depth in itertools.product(config.seeds, config.depths):
-            if not any((run["depth"], run["seed"]) == (depth, seed) for run in runs):
-                print(f"depth {depth}, seed {seed}: {config.iterations} iterations", flush=True)
-                runs += compare(config, depth, seed, images, folder)
-                write_series("lab1/compare_gradients.py", config, device, folder, summary(runs), runs)
+        for pair in left:
+            print(f"depth {pair['depth']}, seed {pair['seed']}: {config.iterations} iterations", flush=True)
+            runs += compare(config, **pair, images=images, folder=folder)
+            write_series("lab1/compare_gradients.py", config, device, folder, summary(runs), runs)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}")
     return summary(runs)

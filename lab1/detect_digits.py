@@ -91,14 +91,9 @@ def detect_with(config: Config, images, device) -> dict:
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
     drawn = draw(images, config)
-    test, figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
+    test, draw_figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     logbook.write_json(config.as_dict(), folder / "config.json")
-    log = logbook.Logbook(folder)
-    log.figure("detections/test", figure, 0)
-    log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
-    log.close()
-    figure.savefig(folder / "detections.png")
     results = {
         "script": logbook.script_name(config),
         "config": config.as_dict(),
@@ -107,7 +102,12 @@ def detect_with(config: Config, images, device) -> dict:
         "test": test,
         "environment": logbook.environment(device),
     }
-    logbook.write_json(results, folder / "results.json")
+    logbook.write_results(results, folder / "results.json")
+    figure, log = draw_figure(), logbook.Logbook(folder)
+    figure.savefig(folder / "detections.png")
+    log.figure("detections/test", figure, 0)
+    log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
+    log.close()
     print(f"{folder} holds the run")
     return test
 

@@ -127,10 +127,6 @@ def main(config: Config) -> dict:
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()
     logbook.write_json(settings, folder / "config.json")
-    figure.savefig(folder / "sheet.png")
-    log = logbook.Logbook(folder)
-    log.figure("class activation maps/test", figure, 0)
-    log.close()
     results = {
         "script": logbook.script_name(config),
         "config": settings,
@@ -140,7 +136,11 @@ def main(config: Config) -> dict:
         "test": test,
         "environment": logbook.environment(device),
     }
-    logbook.write_json(results, folder / "results.json")
+    logbook.write_results(results, folder / "results.json")
+    figure.savefig(folder / "sheet.png")
+    log = logbook.Logbook(folder)
+    log.figure("class activation maps/test", figure, 0)
+    log.close()
     print(f"{folder / 'sheet.png'} shows the maps")
     return test
 

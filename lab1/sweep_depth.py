@@ -205,17 +205,16 @@ def main(config: Config) -> list[dict[str, Any]]:
     kind = {"channels": 3, "size": 32} if config.family == "cnn" else {"channels": 1, "size": 28}
     images = datasets.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
     config.dataset = images.name
-    folder, runs = open_series(config)
+    plan = networks(config)
+    folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        plan = networks(config)
-        for number, network in enumerate(plan, start=1):
-            if any(all(run[key] == value for key, value in network.items()) for run in runs):
-                continue
+        for network in left:
             one = run_config(config, folder, **network)
-            print(f"[{number}/{len(plan)}] {one.name}", flush=True)
+            print(f"[{plan.index(network) + 1}/{len(plan)}] {one.name}", flush=True)
             runs.append(network | train(one, images))
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
-    for residual, name in ((False, "plain"), (True, "residual")):
+    drawn = not left and (folder / "summary").exists()
+    for residual, name in () if drawn else ((False, "plain"), (True, "residual")):
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
         for row in summary(runs):
             if row["residual"] is residual and row["accuracy"] is not None:

@@ -18,6 +18,7 @@ a table of all runs so far on this data set.
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,7 +135,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     chosen = shallow.choose(tables, data, strengths, classifiers)
     seconds = time.perf_counter() - began
     confusion = chosen.confusion["test"]
-    test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
+    test = by_class(confusion, data.classes)
     results = {
         "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,
@@ -144,7 +145,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},
         "test": {"accuracy": accuracy(chosen.confusion["test"]), "trainable_parameters": chosen.parameters} | test,
     }
-    runs.write_run(config, device, results, {"confusion": figure})
+    runs.write_run(config, device, results, partial(confusion_figure, confusion.numpy(), data.classes))
     return results["test"]
 
 

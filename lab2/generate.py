@@ -163,7 +163,7 @@ def main(config: Config) -> dict[str, Any]:
     results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus.name}
     results |= {"tokenizers": lengths, "decoding": found, "prompt": start}
     results |= {"samples": {name: texts[0] for name, texts in written.items()}}
-    logbook.write_json(results | {"environment": logbook.environment(device)}, folder / "results.json")
+    logbook.write_results(results | {"environment": logbook.environment(device)}, folder / "results.json")
     print(f"\n{decoding.measure_table(found)}\n{folder} holds the texts and figures")
     return results
 

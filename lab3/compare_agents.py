@@ -180,15 +180,14 @@ def main(config: Config) -> list[dict[str, Any]]:
         discrete = isinstance(env.action_space, Discrete)
     others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]
     require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")
-    folder, runs = open_series(config)
+    order = itertools.product(config.seeds, config.agents)  # a first seed of everything comes first
+    plan = [{"agent": agent, "seed": seed} for seed, agent in order]
+    folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        plan = list(itertools.product(config.seeds, config.agents))  # a first seed of everything comes first
-        for number, (seed, agent) in enumerate(plan, start=1):
-            if any((run["agent"], run["seed"]) == (agent, seed) for run in runs):
-                continue
-            one = run_config(config, folder, agent, seed)
-            print(f"[{number}/{len(plan)}] {one.name}", flush=True)
-            runs.append({"agent": agent, "seed": seed} | train(one))
+        for agent in left:
+            one = run_config(config, folder, **agent)
+            print(f"[{plan.index(agent) + 1}/{len(plan)}] {one.name}", flush=True)
+            runs.append(agent | train(one))
             write_series("lab3/compare_agents.py", config, device, folder, summary(runs), runs)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}, or lab3/plot.py --runs {folder}")

@@ -1,6 +1,7 @@
 """The Trainer of a detector: it learns from windows and is tested on whole canvases."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,22 +22,27 @@ class DetectorTrainer(Trainer):
         """``validation`` canvases choose the threshold; ``tests`` are canvases by kind, see ``evaluate``."""
         super().__init__(model, config, about)
         self.validation, self.tests = validation, tests
+        self.draw: Callable[[], Figure] | None = None  # what the detector saw, once it is tested
 
     def report(self, batches: Iterable) -> dict[str, Any]:
         found = super().report(batches)
         if distributed.rank() == 0:
-            detected, figure = evaluate(self.model, self.about, self.validation, self.tests, self.device)
+            detected, self.draw = evaluate(self.model, self.about, self.validation, self.tests, self.device)
             self.log.scalars({f"{name}/test": detected[name] for name in ("f1", "precision", "recall")}, self.epoch)
-            self.log.figure("detections/test", figure, self.epoch)
-            figure.savefig(self.folder / "detections.png")
             found |= detected
         return found
+
+    def illustrate(self, test: dict[str, Any]) -> None:
+        super().illustrate(test)
+        figure = self.draw()
+        figure.savefig(self.folder / "detections.png")
+        self.log.figure("detections/test", figure, self.epoch)
 
 
 def evaluate(
     model: nn.Module, about: dict[str, Any], validation: Canvases, tests: dict[str, Canvases], device: torch.device
-) -> tuple[dict[str, Any], Figure]:
-    """What ``results.json`` says of a detector, and a figure of what it sees.
+) -> tuple[dict[str, Any], Callable[[], Figure]]:
+    """What ``results.json`` says of a detector, and a function that draws what it sees.
 
     Args:
         about: what stands in ``best.pt`` beside the weights, with the normalisation.
@@ -56,7 +62,7 @@ def evaluate(
         numbers = "  ".join(f"{name} {results[kind][name]:.4f}" for name in ("f1", "precision", "recall"))
         print(f"{len(canvases)} {kind} canvases: {numbers}")
     first, *others = tests
-    return results[first] | {kind: results[kind] for kind in others}, detection_figure(shown)
+    return results[first] | {kind: results[kind] for kind in others}, partial(detection_figure, shown)
 
 
 def chosen(found: list[Detections], canvases: Canvases, threshold: float) -> dict[int, str]:

@@ -21,6 +21,7 @@ import tyro
 from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
 from lab1.engine.devices import find_device
+from lab1.engine.finished import stands
 from lab1.engine.signals import interruptible_imports
 
 
@@ -110,6 +111,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     the first with one line on standard error. A bug keeps its traceback.
     """
     threading.excepthook = _thread_failed
+    os.environ["MPLBACKEND"] = "agg"  # figures are written to files, whatever a notebook's shell asks for
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows console may lack a character, such as ±
@@ -118,7 +120,9 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             description = sys.modules[config_class.__module__].__doc__ or ""
             # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
             description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
-            main(parse(config_class, sys.argv[1:], description))
+            config = parse(config_class, sys.argv[1:], description)
+            if not isinstance(config, RunConfig) or stands(config) is None:
+                main(config)
     except UsageError as error:
         _leave(2, f"error: {error}")
     except RunFailed as error:

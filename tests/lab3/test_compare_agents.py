@@ -194,8 +194,10 @@ def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monke
     trained, train = [], compare_agents.train
     monkeypatch.setattr(compare_agents, "train", lambda one: trained.append(one.name) or train(one))
     before = (whole / "results.json").read_bytes(), (whole / "config.json").read_bytes()
-    compare("--resume", whole)
+    untouched = {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))}
+    compare("--resume", whole, "--device", "cpu")
     assert trained == []
+    assert {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))} == untouched
     rows = compare("--resume", whole, "--agents", "ppo", "reinforce-none", "--seeds", 1)
     assert trained == ["reinforce-none-seed1"]
     assert [row["agent"] for row in rows] == ["ppo", "reinforce", "reinforce-none"]
