@@ -8,8 +8,6 @@ import pytest
 from lab1.engine.config import REPOSITORY
 
 READMES = ("README.md", "lab1/README.md", "lab2/README.md", "lab3/README.md", "tests/benchmarks/README.md")
-    path for path in ("README.md", "lab1/README.md", "lab2/README.md", "lab3/README.md", "tests/benchmarks/README.md")
-]
 WORDS_A_MINUTE, MINUTES = 200, 25
 
 
