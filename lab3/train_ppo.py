@@ -10,7 +10,7 @@ Expect:   a test return of 244 on LunarLander-v3, the mean of five seeds between
     python lab3/train_ppo.py --env CarRacing-v3          from frames, an hour or more: 778
     tensorboard --logdir lab3/model
 
-TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx_kl and clip_fraction
+TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx kl and clip fraction
 (how far a rollout's updates moved the policy), entropy, explained variance (1: the value predicts the returns; 0: no
 better than their mean). Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/ppo.py.
 """
