@@ -213,36 +213,44 @@ def load_digits() -> ImageData:
 @register_dataset("folder")
 def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     """Your own images: ``train/<class>/*`` and ``test/<class>/*``, of any size, scaled to ``size`` x ``size`` pixels.
+    How they are read: ``lab1.images.files``.
 
     Raises:
-        UsageError: where a folder is missing or empty, the classes differ, or a file is no image.
+        UsageError: where a folder is missing or empty, the classes differ, or a file cannot be read as an image.
     """
     from PIL import Image
-    from torchvision.datasets import ImageFolder
+
+    from lab1.images.files import SUFFIXES, find_images, read_image
 
     mode = {1: "L", 3: "RGB"}[channels]
-    parts = {}
+    found, left_out = {}, []
     for part in ("train", "test"):
         folder = Path(data_dir) / part
         require(folder.is_dir(), f"--dataset folder: no folder {folder}; images go into {folder}/<class>/")
-        try:
-            files = ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise UsageError(f"--dataset folder: {str(error).splitlines()[0]}") from None
-        images = np.empty((len(files.samples), channels, size, size), dtype=np.uint8)
-        for row, (path, _) in enumerate(files.samples):
-            try:
-                with Image.open(path) as image:
-                    pixels = np.asarray(image.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise UsageError(f"--dataset folder: {path} cannot be read as an image: {error}") from None
-            images[row] = pixels.reshape(size, size, channels).transpose(2, 0, 1)
-        parts[part] = files.classes, torch.from_numpy(images), torch.tensor(files.targets)
-    (classes, train_images, train_labels), (test_classes, test_images, test_labels) = parts["train"], parts["test"]
-    require(
-        classes == test_classes,
-        f"--dataset folder: train has the classes {', '.join(classes)} and test {', '.join(test_classes)}; "
-        "they must be the same",
-    )
+        found[part], others = find_images(folder)
+        left_out += others
+        require(len(found[part]) > 0, f"--dataset folder: {folder} holds no folders; images go into {folder}/<class>/")
+        for name, paths in found[part].items():
+            require(len(paths) > 0, f"--dataset folder: {folder / name} holds no image ({', '.join(SUFFIXES)})")
+    classes = list(found["train"])
+    lacking = {
+        part: ", ".join(name for name in found[other] if name not in found[part])
+        for part, other in (("train", "test"), ("test", "train"))
+    }
+    differences = "; ".join(f"{Path(data_dir) / part} lacks {names}" for part, names in lacking.items() if names)
+    require(not differences, f"--dataset folder: train and test must have the same classes, but {differences}")
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
-    return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
+    if left_out and rank() == 0:
+        names = ", ".join(path.name for path in left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        count = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+        print(f"Left out {count}, no images by their names or in no class's folder: {names}", file=sys.stderr)
+
+    def tensors(part):
+        rows = [(path, label) for label, name in enumerate(classes) for path in found[part][name]]
+        images = np.empty((len(rows), channels, size, size), dtype=np.uint8)
+        for row, (path, _) in enumerate(rows):
+            pixels = np.asarray(read_image(path).convert(mode).resize((size, size), Image.Resampling.BILINEAR))
+            images[row] = pixels.reshape(size, size, channels).transpose(2, 0, 1)
+        return torch.from_numpy(images), torch.tensor([label for _, label in rows])
+
+    return ImageData("folder", classes, *tensors("train"), *tensors("test"))

@@ -3,6 +3,7 @@
 import shutil
 import struct
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -89,11 +90,49 @@ def test_a_file_that_is_no_image_is_refused_by_its_name(pictures, damage):
 def test_parts_with_different_classes_are_refused(pictures):
     (pictures / "test" / "red").rename(pictures / "test" / "green")
     message = refusal(datasets.load, "folder", pictures, 3, 8)
-    assert "blue, red" in message
-    assert "blue, green" in message
+    assert message == (
+        "--dataset folder: train and test must have the same classes, "
+        f"but {pictures / 'train'} lacks green; {pictures / 'test'} lacks red"
+    )
+    shutil.rmtree(pictures / "test" / "green")
+    assert refusal(datasets.load, "folder", pictures, 3, 8).endswith(f"but {pictures / 'test'} lacks red")
+    shutil.rmtree(pictures / "train" / "blue")
+    draw(pictures / "test" / "red" / "1.png")
+    assert refusal(datasets.load, "folder", pictures, 3, 8).endswith(f"but {pictures / 'train'} lacks blue")
 
 
 def test_a_single_class_is_refused(pictures):
     for part in ("train", "test"):
         shutil.rmtree(pictures / part / "blue")
     assert "at least two" in refusal(datasets.load, "folder", pictures, 3, 8)
+
+
+def test_what_is_left_out_is_said_in_one_line(pictures, capsys):
+    datasets.load("folder", pictures, 3, 8)
+    assert capsys.readouterr().err == ""
+    (pictures / "train" / ".ipynb_checkpoints").mkdir()
+    draw(pictures / "test" / "stray.png")
+    datasets.load("folder", pictures, 3, 8)
+    said = "no images by their names or in no class's folder"
+    assert capsys.readouterr().err == f"Left out 1 file, {said}: stray.png\n"
+    for name in ("labels.csv", "notes.txt", "Thumbs.db"):
+        (pictures / "train" / "red" / name).touch()
+    loaded = datasets.load("folder", pictures, 3, 8)
+    assert loaded.classes == ["blue", "red"]
+    names = "Thumbs.db, labels.csv, notes.txt, ..."
+    assert capsys.readouterr().err == f"Left out 4 files, {said}: {names}\n"
+
+
+def test_a_gif_is_an_image_of_the_folder(pictures):
+    draw(pictures / "train" / "blue" / "2.gif", COLORS["blue"])
+    loaded = datasets.load("folder", pictures, 3, 8)
+    assert loaded.train_labels.tolist() == [0, 0, 1, 1]
+    assert loaded.train_images[1, :, 0, 0].tolist() == list(COLORS["blue"])
+
+
+def test_16_bits_of_grey_are_no_white_images(pictures):
+    values = np.full((9, 9), 0x4040, np.uint16)
+    Image.fromarray(values).save(pictures / "train" / "red" / "1.png")
+    for channels in (1, 3):
+        loaded = datasets.load("folder", pictures, channels, 8)
+        assert loaded.train_images[1].unique().tolist() == [0x40]
