@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +105,19 @@ def _load(name: str, offered: dict) -> ImageData:
             labels.min() >= 0 and labels.max() < classes,
             f"--dataset {name}: its {part}_labels must be from 0 to {classes - 1}, as it names {classes} classes",
         )
+    learned, tested = (set(labels.unique().tolist()) for labels in (data.train_labels, data.test_labels))
+    unseen = _some(str(data.classes[label]) for label in sorted(tested - learned))
+    require(not unseen, f"--dataset {name}: its test_labels have what its train_labels lack: {unseen}")
+    untested = _some(str(data.classes[label]) for label in range(len(data.classes)) if label not in tested)
+    if untested and rank() == 0:
+        print(f"--dataset {name}: no test image is of {untested}", file=sys.stderr)
     return data
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three of several names."""
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _kind(tensor: torch.Tensor) -> str:
@@ -241,7 +253,7 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     require(not differences, f"--dataset folder: train and test must have the same classes, but {differences}")
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
     if left_out and rank() == 0:
-        names = ", ".join(path.name for path in left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        names = _some(path.name for path in left_out)
         count = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
         print(f"Left out {count}, no images by their names or in no class's folder: {names}", file=sys.stderr)
 

@@ -54,12 +54,13 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def mnist_arrays():
-    draw = np.random.default_rng(0).integers
+    random = np.random.default_rng(0)
+    draw, digits = random.integers, np.arange(10, dtype=np.uint8)
     return {
         "train-images-idx3-ubyte": draw(0, 256, (20, 28, 28), dtype=np.uint8),
-        "train-labels-idx1-ubyte": draw(0, 10, 20, dtype=np.uint8),
+        "train-labels-idx1-ubyte": random.permutation(np.tile(digits, 2)),
         "t10k-images-idx3-ubyte": draw(0, 256, (10, 28, 28), dtype=np.uint8),
-        "t10k-labels-idx1-ubyte": draw(0, 10, 10, dtype=np.uint8),
+        "t10k-labels-idx1-ubyte": random.permutation(digits),
     }
 
 
@@ -103,13 +104,14 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 @pytest.fixture
 def cifar_files(monkeypatch) -> dict[str, bytes]:
-    """The seven files by name, four images in each; torchvision's tables say that these are the published ones."""
+    """The seven files by name, six of them with an image of each class; torchvision's tables say that these are the
+    published ones."""
     names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
     random = np.random.default_rng(0)
     files = {}
     for name in names:
-        pixels = random.integers(0, 256, (4, 3072), dtype=np.uint8)
-        files[name] = pickle.dumps({"data": pixels, "labels": random.integers(0, 10, 4).tolist()})
+        pixels = random.integers(0, 256, (10, 3072), dtype=np.uint8)
+        files[name] = pickle.dumps({"data": pixels, "labels": random.permutation(10).tolist()})
     files["batches.meta"] = pickle.dumps({"label_names": CLASSES})
     sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in names[:5]])

@@ -107,6 +107,33 @@ def test_images_of_the_wrong_kind_are_refused_in_one_line(register, tmp_path, wr
     assert refusal(datasets.load, "mine", tmp_path, 1, 28) == f"--dataset mine: its {says}"
 
 
+def with_labels(train: list[int], test: list[int]) -> ImageData:
+    """Six classes, of which these are learned from and tested on."""
+    images = torch.ones(20, 1, 5, 4, dtype=torch.uint8)
+    names = [f"class {k}" for k in range(6)]
+    return ImageData("mine", names, images[: len(train)], torch.tensor(train), images[: len(test)], torch.tensor(test))
+
+
+def test_a_class_of_the_test_set_that_training_never_sees_is_refused(register, tmp_path):
+    register("mine")(lambda: with_labels([0, 1, 4, 4, 5], [5, 4, 3, 2, 1, 0]))
+    message = refusal(datasets.load, "mine", tmp_path, 1, 28)
+    assert message == "--dataset mine: its test_labels have what its train_labels lack: class 2, class 3"
+
+
+@pytest.mark.parametrize(
+    ("tested", "said"),
+    [
+        ([0, 1, 2, 3, 4, 5], ""),
+        ([5, 4, 2, 1, 0], "--dataset mine: no test image is of class 3\n"),
+        ([3, 3], "--dataset mine: no test image is of class 0, class 1, class 2, ...\n"),
+    ],
+)
+def test_a_class_without_a_test_image_is_said(register, tmp_path, capsys, tested, said):
+    register("mine")(lambda: with_labels([0, 1, 2, 3, 4, 5], tested))
+    assert datasets.load("mine", tmp_path, 1, 28).test_labels.tolist() == tested
+    assert capsys.readouterr().err == said
+
+
 def test_an_mlp_takes_images_of_another_size(register, tmp_path):
     register("mine", channels=1)(lambda: own(shape=(20, 1, 5, 4)))
     flags = ["--dataset", "mine", "--batch-size", "4", "--device", "cpu", "--augment", "--model-dir", str(tmp_path)]
