@@ -42,6 +42,39 @@ class Cut(Quiet):
         self.wfile.write(content)
 
 
+class Ranges(Quiet):
+    """Serves what is asked for with Range, at most so many bytes to a connection; takes down the ranges asked for."""
+
+    def __init__(self, *arguments, most: int = 1 << 30, asked: list | None = None, **options):
+        self.most, self.asked = most, [] if asked is None else asked
+        super().__init__(*arguments, **options)
+
+    def do_GET(self):
+        if self.path == "/":
+            return super().do_GET()
+        content, start = Path(self.translate_path(self.path)).read_bytes(), 0
+        if self.headers["Range"]:
+            self.asked.append(self.headers["Range"])
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                return self.send_error(416)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : start + self.most])
+
+
+class BreaksOff(Ranges):
+    """Knows no Range: serves all from the beginning, and never more than so many bytes of it."""
+
+    def do_GET(self):
+        del self.headers["Range"]
+        super().do_GET()
+
+
 class HangsUp(Quiet):
     """Promises more than it sends."""
 

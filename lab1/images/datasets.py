@@ -4,7 +4,6 @@
 "Changing it"). What is done with one, splits and batches, is in ``lab1.images.batches``.
 """
 
-import hashlib
 import inspect
 import sys
 import warnings
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 
 from lab1.engine.config import UsageError, require
 from lab1.engine.distributed import first_process_first, rank
-from lab1.engine.network import Unavailable, download_whole, require_network
+from lab1.engine.download import fetch, fetching, md5_of, whole
+from lab1.engine.network import Unavailable, require_network
 from lab1.engine.randomness import stratified_split
 from lab1.images.batches import ImageData
 
@@ -127,7 +127,7 @@ def _kind(tensor: torch.Tensor) -> str:
 def _check_files(md5s: dict[Path, str]) -> None:
     for path, md5 in md5s.items():
         try:
-            found = hashlib.md5(path.read_bytes()).hexdigest()
+            found = md5_of(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")
@@ -149,10 +149,15 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
             require_network(MNIST.mirrors, "MNIST", raw, download)
-            download_whole(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
+            print(f"Downloading MNIST into {data_dir} ...", file=sys.stderr)
+            with fetching("MNIST", raw), whole(raw, Path(data_dir)) as temporary:
+                for name, md5 in MNIST.resources:
+                    addresses = [f"{mirror}{name}" for mirror in MNIST.mirrors]
+                    fetch(addresses, temporary / "MNIST" / "raw" / name, md5)
+                MNIST(temporary, download=True)  # finds the archives good, downloads nothing, extracts them
         else:
             _check_files(archives)
-            MNIST(data_dir, download=True)  # finds the archives good, downloads nothing, extracts them
+            MNIST(data_dir, download=True)
     _check_files(extracted)
     train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
     return ImageData(
@@ -174,17 +179,23 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
         UsageError: where a file is cut short or changed.
     """
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import extract_archive
 
     folder, archive = Path(data_dir) / CIFAR10.base_folder, Path(data_dir) / CIFAR10.filename
     files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     extracted = {folder / name: md5 for name, md5 in files}
     if not all(path.exists() for path in extracted):
-        if not archive.exists():
+        there = archive.exists()
+        if not there:
             require_network([CIFAR10.url], "CIFAR-10", folder, download)
-            download_whole(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
-        else:
-            _check_files({archive: CIFAR10.tgz_md5})
-            CIFAR10(data_dir, download=True)  # finds the archive good, downloads nothing, extracts it
+            print(f"Downloading CIFAR-10 into {data_dir} ...", file=sys.stderr)
+            with fetching("CIFAR-10", folder):
+                fetch([CIFAR10.url], archive, CIFAR10.tgz_md5)
+        _check_files({archive: CIFAR10.tgz_md5})
+        with fetching("CIFAR-10", folder), whole(folder, Path(data_dir)) as temporary:
+            extract_archive(str(archive), str(temporary))
+        if not there:
+            archive.unlink()
     _check_files(extracted)  # the files are pickles, which could run code: nothing but the published ones is opened
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy on how these pickles of 2009 spell their types

@@ -17,7 +17,8 @@ from lab1.engine.network import Unavailable
 from lab1.images import datasets
 from lab1.images.batches import ImageData
 from tests.lab1.images.conftest import CLASSES
-from tests.refusals import refusal
+from tests.refusals import refusal, unavailable
+from tests.servers import BreaksOff, Ranges, serving
 
 IMAGE = (3, 32, 32)
 
@@ -96,10 +97,11 @@ def test_a_pickle_that_is_not_the_published_one_is_not_opened(cifar):
 def test_cifar_with_a_file_missing_is_unavailable(cifar, missing):
     folder = cifar / CIFAR10.base_folder
     (folder / missing).unlink()
-    for download, why in ((True, "cannot be reached on the network"), (False, "is not downloaded in a dry run")):
+    refused = "cannot be reached on the network: 127.0.0.1 refuses the connection: try again later, or"
+    for download, why in ((True, refused), (False, "is not downloaded in a dry run:")):
         with pytest.raises(Unavailable) as caught:
             datasets.load("cifar10", cifar, channels=3, size=32, download=download)
-        assert str(caught.value) == f"CIFAR-10 is not in {folder} and {why}: put its files there"
+        assert str(caught.value) == f"CIFAR-10 is not in {folder} and {why} put its files there"
 
 
 def test_where_cifar_cannot_be_had_the_shapes_take_its_place(tmp_path, cifar_files, capsys):
@@ -112,3 +114,61 @@ def test_where_cifar_cannot_be_had_the_shapes_take_its_place(tmp_path, cifar_fil
 def test_a_data_set_of_grey_images_is_none_for_colour(cifar, name):
     message = refusal(datasets.load, name, cifar, channels=3, size=32)
     assert message == f"--dataset {name}: use cifar10, shapes or folder"
+
+
+@pytest.fixture
+def shelved(tmp_path, cifar_files, monkeypatch):
+    """A folder to be served that holds the archive, with the MD5 sum of the published one."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    archive_of(cifar_files, shelf / CIFAR10.filename)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((shelf / CIFAR10.filename).read_bytes()).hexdigest())
+    return shelf
+
+
+def download(monkeypatch, address: str, data_dir) -> ImageData:
+    monkeypatch.setattr(CIFAR10, "url", address + CIFAR10.filename)
+    return datasets.load("cifar10", data_dir, channels=3, size=32)
+
+
+def test_a_connection_that_breaks_off_is_made_again(tmp_path, shelved, cifar_files, monkeypatch):
+    with serving(functools.partial(Ranges, directory=str(shelved), most=10_000)) as address:
+        assert_is_cifar(download(monkeypatch, address, tmp_path / "data"), cifar_files)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [CIFAR10.base_folder]
+
+
+def test_what_came_of_the_archive_is_kept_and_gone_on_with(tmp_path, shelved, cifar_files, monkeypatch):
+    data_dir, part = tmp_path / "data", tmp_path / "data" / f"{CIFAR10.filename}.part"
+    content = (shelved / CIFAR10.filename).read_bytes()
+    with serving(functools.partial(BreaksOff, directory=str(shelved), most=100_000)) as address:
+        message = unavailable(download, monkeypatch, address, data_dir)
+    assert message == (
+        f"CIFAR-10 could not be downloaded: 127.0.0.1 broke off the connection after 0.1 of {len(content) / 1e6:.1f} "
+        f"MB: run it again, or put it in {data_dir / CIFAR10.base_folder}; {part} keeps the 0.1 MB that came, to go on "
+        "with"
+    )
+    assert [path.name for path in data_dir.iterdir()] == [part.name]
+    assert part.read_bytes() == content[:100_000]
+    asked = []
+    with serving(functools.partial(Ranges, directory=str(shelved), asked=asked)) as address:
+        assert_is_cifar(download(monkeypatch, address, data_dir), cifar_files)
+    assert asked == ["bytes=100000-"]
+    assert [path.name for path in data_dir.iterdir()] == [CIFAR10.base_folder]
+
+
+def test_an_archive_that_is_not_the_published_one_is_not_kept(tmp_path, shelved, monkeypatch):
+    archive = shelved / CIFAR10.filename
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    with serving(functools.partial(Ranges, directory=str(shelved))) as address:
+        message = unavailable(download, monkeypatch, address, tmp_path / "data")
+    assert f"what {address}{CIFAR10.filename} sends is not the published file, as its MD5 differs" in message
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_archive_that_was_there_is_left_there(tmp_path, shelved, cifar_files):
+    archive = tmp_path / CIFAR10.filename
+    (shelved / CIFAR10.filename).rename(archive)
+    (tmp_path / CIFAR10.base_folder).mkdir()
+    (tmp_path / CIFAR10.base_folder / "data_batch_1").write_bytes(b"cut off as it was unpacked")
+    assert_is_cifar(datasets.load("cifar10", tmp_path, channels=3, size=32), cifar_files)
+    assert archive.exists()
