@@ -82,7 +82,7 @@ def trouble(error: Exception, address: str) -> str:
     """
     host, proxy = urllib.parse.urlsplit(address).hostname or address, _proxy(address)
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    said = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    said = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0]
     if isinstance(error, urllib.error.HTTPError):
         said = f"HTTP {error.code} {error.reason}".strip()
         if error.code == 511:

@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off; what came wrong is not kept, and a full disk is no fault of the network."""
+"""Downloads go on where they broke off; what came wrong is not kept, and a full disk is not the network's fault."""
 
 import errno
 import functools
