@@ -22,8 +22,11 @@ class Unavailable(UsageError):
     """A data set is neither on the disk nor to be had from the network."""
 
 
-def require_network(addresses: list[str], title: str, place: Path, download: bool) -> None:
-    """Return if one of the addresses answers within ten seconds, and what comes could be written.
+def require_network(addresses: list[str], title: str, place: Path, download: bool, written: bool = False) -> None:
+    """Return if one of the addresses answers within ten seconds.
+
+    Args:
+        place: where it should be. written: whether it will be written there, and not into a cache elsewhere.
 
     Raises:
         Unavailable: if none does, if nothing may be downloaded, or if nothing can be written where it belongs. The
@@ -34,7 +37,7 @@ def require_network(addresses: list[str], title: str, place: Path, download: boo
     folder = place
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
+    if written and not os.access(folder, os.W_OK):
         raise Unavailable(
             f"{title} is not in {place} and cannot be put there, as {folder} is not writable: name another folder with "
             "--data-dir"

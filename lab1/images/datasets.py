@@ -148,7 +148,7 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     archives = {raw / name: md5 for name, md5 in MNIST.resources}
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
-            require_network(MNIST.mirrors, "MNIST", raw, download)
+            require_network(MNIST.mirrors, "MNIST", raw, download, written=True)
             print(f"Downloading MNIST into {data_dir} ...", file=sys.stderr)
             with fetching("MNIST", raw), whole(raw, Path(data_dir)) as temporary:
                 for name, md5 in MNIST.resources:
@@ -187,7 +187,7 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
     if not all(path.exists() for path in extracted):
         there = archive.exists()
         if not there:
-            require_network([CIFAR10.url], "CIFAR-10", folder, download)
+            require_network([CIFAR10.url], "CIFAR-10", folder, download, written=True)
             print(f"Downloading CIFAR-10 into {data_dir} ...", file=sys.stderr)
             with fetching("CIFAR-10", folder):
                 fetch([CIFAR10.url], archive, CIFAR10.tgz_md5)

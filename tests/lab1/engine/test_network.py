@@ -200,8 +200,14 @@ def test_what_is_no_address(tmp_path, address):
 def test_where_nothing_can_be_written_nothing_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(network.os, "access", lambda path, mode: path != tmp_path)
     place = tmp_path / "data" / "MNIST"
-    message = unavailable(require_network, ["http://mnist.example.org/"], "MNIST", place, True)
+    message = unavailable(require_network, ["http://mnist.example.org/"], "MNIST", place, True, written=True)
     assert message == (
         f"MNIST is not in {place} and cannot be put there, as {tmp_path} is not writable: name another folder with "
         "--data-dir"
     )
+
+
+def test_what_goes_into_a_cache_elsewhere_needs_no_writable_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(network.os, "access", lambda *_: False)
+    with serving(Quiet) as address:
+        require_network([address], "a model", tmp_path / "model", True)

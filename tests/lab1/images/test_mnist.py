@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
+from lab1.engine import network
 from lab1.images import datasets
 from lab1.images.batches import ImageData
 from tests.lab1.images.conftest import write
@@ -134,3 +135,13 @@ def test_a_download_completes_what_is_there(raw, shelf, mnist_files, mnist_array
     with serving(partial(Quiet, directory=str(shelf))) as address:
         monkeypatch.setattr(MNIST, "mirrors", [address])
         assert_is_mnist(datasets.load("auto", raw.parent.parent, 1, 28), mnist_arrays)
+
+
+def test_a_data_folder_that_cannot_be_written_is_said_before_anything_is_asked_for(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(network.os, "access", lambda *_: False)
+    message = unavailable(datasets.load, "mnist", tmp_path / "data", 1, 28)
+    assert message == (
+        f"MNIST is not in {tmp_path / 'data' / 'MNIST' / 'raw'} and cannot be put there, as {tmp_path} is not "
+        "writable: name another folder with --data-dir"
+    )
+    assert opened == []
