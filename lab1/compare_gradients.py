@@ -63,9 +63,11 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
-        require(len(self.depths) > 0, "--depths: at least one is needed, such as --depths 5 20")
         require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
-        require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
+        for flag_name, example in (("depths", "5 20"), ("seeds", "0 1 2")):
+            values = getattr(self, flag_name)
+            require(len(values) > 0, f"--{flag_name}: at least one is needed, such as --{flag_name} {example}")
+            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
         require(self.iterations >= 1, f"--iterations {self.iterations}: at least 1 is needed")
         for depth, seed in itertools.product(self.depths, self.seeds):
             self.network(depth, seed, "plain").check()

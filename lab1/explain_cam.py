@@ -94,7 +94,7 @@ def main(config: Config) -> dict:
     from lab1 import models
     from lab1.engine import logbook
     from lab1.explanation import evaluation
-    from lab1.explanation.sheet import Example, contact_sheet, network_input, predict, read_image
+    from lab1.explanation.sheet import Example, contact_sheet, network_input, predict, read_example
     from lab1.images import datasets
 
     device = prepare(config)
@@ -106,7 +106,7 @@ def main(config: Config) -> dict:
         dataset == "shapes" or not config.evaluate,
         f"--evaluate: no boxes are known in {dataset}; use a network that train_cnn.py trained with --dataset shapes",
     )
-    examples, test = [read_image(path) for path in config.images], {}
+    examples, test = [read_example(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
         if dataset == "folder":
             config.data_dir = folder_of_images(config, source)

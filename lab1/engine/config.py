@@ -93,17 +93,12 @@ class RunConfig:
             UsageError: naming the flag, its value and what would be right.
         """
         require(0 <= self.seed < 2**63, f"--seed {self.seed}: a seed is a whole number from 0 to 2**63 - 1")
+        _nearest("--data-dir", self.data_folder())
         if self.resume is not None:
             return  # its folder is there, under whatever name, wherever it has been moved to
         if self.name is not None:
             check_name(self.name)
-        folder = self.runs_folder()
-        try:
-            while not folder.exists():
-                folder = folder.parent
-        except OSError as error:
-            raise UsageError(f"--model-dir {folder}: {error.strerror}") from None
-        require(folder.is_dir(), f"--model-dir {self.runs_folder()}: {folder} is not a folder; name one that is")
+        folder = _nearest("--model-dir", self.runs_folder())
         require(
             os.access(folder, os.W_OK), f"--model-dir {self.runs_folder()}: {folder} is not writable; name one that is"
         )
@@ -172,6 +167,19 @@ class TrainConfig(RunConfig):
         for flag, value in settings.items():
             if getattr(self, flag) is None:
                 setattr(self, flag, value)
+
+
+def _nearest(flag: str, path: Path) -> Path:
+    """The folder at this path or, where nothing is there yet, the one that it would be made in. UsageError where a file
+    is in the way."""
+    folder = path
+    try:
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        raise UsageError(f"{flag} {folder}: {error.strerror}") from None
+    require(folder.is_dir(), f"{flag} {path}: {folder} is not a folder; name one that is")
+    return folder
 
 
 def check_name(name: str) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,8 +14,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
-from lab1.engine.config import UsageError
 from lab1.explanation.cam import class_activation_map, grad_cam, overlay
+from lab1.images.files import read_image
+
+LARGEST = 640  # pixels of an image's longer side on the sheet
 
 
 @dataclasses.dataclass
@@ -30,23 +31,20 @@ class Example:
     box: list[int] | None = None
 
 
-def read_image(path: Path) -> Example:
-    """An image file.
+def read_example(path: Path) -> Example:
+    """An image file, read as those of a folder of one's own are (see ``lab1.images.files``).
 
     Raises:
         UsageError: where it cannot be read as an image.
     """
-    try:
-        with Image.open(path) as image:
-            return Example(path.name, np.asarray(image.convert("RGB")))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no image"
-        raise UsageError(f"--images {path}: cannot be read: {reason}") from None
+    return Example(path.name, np.asarray(read_image(path)))
 
 
 def network_input(pixels: np.ndarray, about: dict[str, Any]) -> Tensor:
-    """RGB uint8 ``[N, H, W, 3]`` or ``[H, W, 3]`` -> what the network was trained on, ``[N, 3, 32, 32]`` float32."""
-    pixels = pixels if pixels.ndim == 4 else cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA)[None]
+    """RGB uint8 ``[N, H, W, 3]`` or ``[H, W, 3]`` -> what the network was trained on, ``[N, 3, 32, 32]`` float32. One
+    image is scaled as those of a folder of one's own are."""
+    if pixels.ndim == 3:
+        pixels = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))[None]
     scaled = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
     mean, std = (torch.tensor(about[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     return (scaled - mean) / std
@@ -88,7 +86,7 @@ def contact_sheet(
             shown[-1] = example.label
         maps = maps_of(model, inputs, torch.tensor(shown, device=device), method).cpu().numpy()
         large = max(1, 160 // max(example.pixels.shape[:2]))  # small images would hide the map's smooth course
-        pixels = cv2.resize(example.pixels, None, fx=large, fy=large, interpolation=cv2.INTER_NEAREST)
+        pixels = np.asarray(_at_most(example.pixels, LARGEST)).repeat(large, 0).repeat(large, 1)
         row[0].imshow(pixels)
         truth = None if example.label is None else classes[example.label]
         row[0].set_title(f"{example.name}\n{'' if truth is None else f'label: {truth}'}", fontsize=11)
@@ -110,6 +108,13 @@ def contact_sheet(
     kind = "Class activation maps" if method == "cam" else "Grad-CAM"
     figure.suptitle(f"{kind}\ndashed: the object's box" if boxes else kind, fontsize=12)
     return figure, said
+
+
+def _at_most(pixels: np.ndarray, size: int) -> Image.Image:
+    """An image ``[H, W, 3]`` of no more than ``size`` pixels a side: a photograph's maps would fill the memory."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((size, size), Image.Resampling.BOX)  # leaves smaller ones as they are
+    return image
 
 
 def _color_bar(figure: Figure, axes: np.ndarray, method: str) -> None:

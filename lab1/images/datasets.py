@@ -4,11 +4,10 @@
 "Changing it"). What is done with one, splits and batches, is in ``lab1.images.batches``.
 """
 
-import hashlib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 
 from lab1.engine.config import UsageError, require
 from lab1.engine.distributed import first_process_first, rank
-from lab1.engine.network import Unavailable, download_whole, require_network
+from lab1.engine.download import fetch, fetching, md5_of, whole
+from lab1.engine.network import Unavailable, require_network
 from lab1.engine.randomness import stratified_split
 from lab1.images.batches import ImageData
 
@@ -105,7 +105,19 @@ def _load(name: str, offered: dict) -> ImageData:
             labels.min() >= 0 and labels.max() < classes,
             f"--dataset {name}: its {part}_labels must be from 0 to {classes - 1}, as it names {classes} classes",
         )
+    learned, tested = (set(labels.unique().tolist()) for labels in (data.train_labels, data.test_labels))
+    unseen = _some(str(data.classes[label]) for label in sorted(tested - learned))
+    require(not unseen, f"--dataset {name}: its test_labels have what its train_labels lack: {unseen}")
+    untested = _some(str(data.classes[label]) for label in range(len(data.classes)) if label not in tested)
+    if untested and rank() == 0:
+        print(f"--dataset {name}: no test image is of {untested}", file=sys.stderr)
     return data
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three of several names."""
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _kind(tensor: torch.Tensor) -> str:
@@ -115,7 +127,7 @@ def _kind(tensor: torch.Tensor) -> str:
 def _check_files(md5s: dict[Path, str]) -> None:
     for path, md5 in md5s.items():
         try:
-            found = hashlib.md5(path.read_bytes()).hexdigest()
+            found = md5_of(path)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")
@@ -136,11 +148,16 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     archives = {raw / name: md5 for name, md5 in MNIST.resources}
     if not all(path.exists() for path in extracted):
         if not all(path.exists() for path in archives):
-            require_network(MNIST.mirrors, "MNIST", raw, download)
-            download_whole(lambda root: MNIST(root, download=True), "MNIST", Path(data_dir), raw)
+            require_network(MNIST.mirrors, "MNIST", raw, download, written=True)
+            print(f"Downloading MNIST into {data_dir} ...", file=sys.stderr)
+            with fetching("MNIST", raw), whole(raw, Path(data_dir)) as temporary:
+                for name, md5 in MNIST.resources:
+                    addresses = [f"{mirror}{name}" for mirror in MNIST.mirrors]
+                    fetch(addresses, temporary / "MNIST" / "raw" / name, md5)
+                MNIST(temporary, download=True)  # finds the archives good, downloads nothing, extracts them
         else:
             _check_files(archives)
-            MNIST(data_dir, download=True)  # finds the archives good, downloads nothing, extracts them
+            MNIST(data_dir, download=True)
     _check_files(extracted)
     train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
     return ImageData(
@@ -162,17 +179,23 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
         UsageError: where a file is cut short or changed.
     """
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import extract_archive
 
     folder, archive = Path(data_dir) / CIFAR10.base_folder, Path(data_dir) / CIFAR10.filename
     files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     extracted = {folder / name: md5 for name, md5 in files}
     if not all(path.exists() for path in extracted):
-        if not archive.exists():
-            require_network([CIFAR10.url], "CIFAR-10", folder, download)
-            download_whole(lambda root: CIFAR10(root, download=True), "CIFAR-10", Path(data_dir), folder)
-        else:
-            _check_files({archive: CIFAR10.tgz_md5})
-            CIFAR10(data_dir, download=True)  # finds the archive good, downloads nothing, extracts it
+        there = archive.exists()
+        if not there:
+            require_network([CIFAR10.url], "CIFAR-10", folder, download, written=True)
+            print(f"Downloading CIFAR-10 into {data_dir} ...", file=sys.stderr)
+            with fetching("CIFAR-10", folder):
+                fetch([CIFAR10.url], archive, CIFAR10.tgz_md5)
+        _check_files({archive: CIFAR10.tgz_md5})
+        with fetching("CIFAR-10", folder), whole(folder, Path(data_dir)) as temporary:
+            extract_archive(str(archive), str(temporary))
+        if not there:
+            archive.unlink()
     _check_files(extracted)  # the files are pickles, which could run code: nothing but the published ones is opened
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy on how these pickles of 2009 spell their types
@@ -213,36 +236,44 @@ def load_digits() -> ImageData:
 @register_dataset("folder")
 def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     """Your own images: ``train/<class>/*`` and ``test/<class>/*``, of any size, scaled to ``size`` x ``size`` pixels.
+    How they are read: ``lab1.images.files``.
 
     Raises:
-        UsageError: where a folder is missing or empty, the classes differ, or a file is no image.
+        UsageError: where a folder is missing or empty, the classes differ, or a file cannot be read as an image.
     """
     from PIL import Image
-    from torchvision.datasets import ImageFolder
+
+    from lab1.images.files import SUFFIXES, find_images, read_image
 
     mode = {1: "L", 3: "RGB"}[channels]
-    parts = {}
+    found, left_out = {}, []
     for part in ("train", "test"):
         folder = Path(data_dir) / part
         require(folder.is_dir(), f"--dataset folder: no folder {folder}; images go into {folder}/<class>/")
-        try:
-            files = ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise UsageError(f"--dataset folder: {str(error).splitlines()[0]}") from None
-        images = np.empty((len(files.samples), channels, size, size), dtype=np.uint8)
-        for row, (path, _) in enumerate(files.samples):
-            try:
-                with Image.open(path) as image:
-                    pixels = np.asarray(image.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise UsageError(f"--dataset folder: {path} cannot be read as an image: {error}") from None
-            images[row] = pixels.reshape(size, size, channels).transpose(2, 0, 1)
-        parts[part] = files.classes, torch.from_numpy(images), torch.tensor(files.targets)
-    (classes, train_images, train_labels), (test_classes, test_images, test_labels) = parts["train"], parts["test"]
-    require(
-        classes == test_classes,
-        f"--dataset folder: train has the classes {', '.join(classes)} and test {', '.join(test_classes)}; "
-        "they must be the same",
-    )
+        found[part], others = find_images(folder)
+        left_out += others
+        require(len(found[part]) > 0, f"--dataset folder: {folder} holds no folders; images go into {folder}/<class>/")
+        for name, paths in found[part].items():
+            require(len(paths) > 0, f"--dataset folder: {folder / name} holds no image ({', '.join(SUFFIXES)})")
+    classes = list(found["train"])
+    lacking = {
+        part: ", ".join(name for name in found[other] if name not in found[part])
+        for part, other in (("train", "test"), ("test", "train"))
+    }
+    differences = "; ".join(f"{Path(data_dir) / part} lacks {names}" for part, names in lacking.items() if names)
+    require(not differences, f"--dataset folder: train and test must have the same classes, but {differences}")
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
-    return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
+    if left_out and rank() == 0:
+        names = _some(path.name for path in left_out)
+        count = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+        print(f"Left out {count}, no images by their names or in no class's folder: {names}", file=sys.stderr)
+
+    def tensors(part):
+        rows = [(path, label) for label, name in enumerate(classes) for path in found[part][name]]
+        images = np.empty((len(rows), channels, size, size), dtype=np.uint8)
+        for row, (path, _) in enumerate(rows):
+            pixels = np.asarray(read_image(path).convert(mode).resize((size, size), Image.Resampling.BILINEAR))
+            images[row] = pixels.reshape(size, size, channels).transpose(2, 0, 1)
+        return torch.from_numpy(images), torch.tensor([label for _, label in rows])
+
+    return ImageData("folder", classes, *tensors("train"), *tensors("test"))

@@ -239,6 +239,8 @@ def test_a_network_that_fails_has_a_start_and_no_end(images, tmp_path):
         (["--depths", "0"], "--depth 0: at least 1 block is needed"),
         (["--depths"], "--depths: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),
+        (["--depths", "5", "20", "5"], "--depths 5 20 5: one is there twice"),
+        (["--seeds", "1", "1"], "--seeds 1 1: one is there twice"),
         (["--norm", "layer"], "--norm layer: use batch or none"),
         (["--iterations", "0"], "--iterations 0: at least 1 is needed"),
         (["--batch-size", "0"], "--batch-size 0: at least 1 is needed"),

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from lab1 import explain_cam, models
@@ -136,6 +137,15 @@ def test_what_is_on_a_sheet():
     lowest, largest = (label.get_text() for label in figure.axes[6].get_xticklabels())
     assert lowest == "nothing for the class,\nor against it"
     assert largest == "most for the class,\nof all maps in the row"
+
+
+def test_a_photograph_is_shown_smaller_and_judged_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 255, (700, 1280, 3), dtype=np.uint8)
+    figure, (said,) = sheet([Example("one", pixels)])
+    assert figure.axes[0].images[0].get_array().shape == (350, 640, 3)
+    shown = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))
+    _, (small,) = sheet([Example("one", shown)])
+    assert said["probabilities"] == small["probabilities"]
 
 
 def test_a_sheet_of_grad_cam_without_boxes():

@@ -207,6 +207,7 @@ def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
         (["--family", "rnn"], "--family rnn: use cnn or mlp"),
         (["--norm", "group"], "--norm group: use batch or none"),
         (["--seeds"], "--seeds: at least one is needed"),
+        (["--seeds", "0", "1", "0"], "--seeds 0 1 0: one is there twice"),
         (["--seeds", "-3"], "--seed -3"),
         (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--train-images", "0"], "--train-images 0: at least 1 is needed"),

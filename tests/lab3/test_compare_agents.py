@@ -243,6 +243,7 @@ def test_every_agent_has_its_own_configuration(agent):
         (["--agents", "ppo", "ppo"], "--agents ppo ppo: one is there twice"),
         (["--agents"], "--agents: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),
+        (["--seeds", "2", "2"], "--seeds 2 2: one is there twice"),
         (["--seeds", "-3"], "--seed -3"),
         (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--steps", "0"], "--steps 0: at least 1 is needed"),

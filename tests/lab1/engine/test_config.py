@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import errno
+import importlib
 import inspect
 import itertools
 import json
@@ -109,6 +110,40 @@ def test_a_model_dir_that_is_no_folder_is_refused(tmp_path, below):
     message = refusal("--model-dir", tmp_path / "notes.txt" / below)
     assert f"--model-dir {tmp_path / 'notes.txt' / below}" in message
     assert f"{tmp_path / 'notes.txt'} is not a folder" in message
+
+
+def scripts_with(field: str) -> list[str]:
+    """The scripts of all labs that have this field in their Config."""
+    paths = [
+        path.relative_to(REPOSITORY) for lab in ("lab1", "lab2", "lab3") for path in (REPOSITORY / lab).glob("*.py")
+    ]
+    names = sorted(".".join(path.with_suffix("").parts) for path in paths)
+    configs = {name: getattr(importlib.import_module(name), "Config", None) for name in names}
+    return [name for name, config in configs.items() if config and field in config.__dataclass_fields__]
+
+
+@pytest.mark.parametrize("script", scripts_with("data_dir"))
+@pytest.mark.parametrize("below", [".", "train"])
+def test_a_data_dir_that_is_no_folder_is_refused_before_anything_else(tmp_path, script, below):
+    path = tmp_path / "archive.zip"
+    path.write_text("here is a file")
+    config = importlib.import_module(script).Config
+    with pytest.raises(UsageError) as refused:
+        # A model that is nowhere, images that are none: the folder is complained of first.
+        parse(config, ["--data-dir", str(path / below), "--device", "none"], "")
+    assert str(refused.value) == f"--data-dir {path / below}: {path} is not a folder; name one that is"
+
+
+def test_a_resumed_run_is_given_no_file_as_its_data_dir(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (tmp_path / "notes.txt").touch()
+    assert "notes.txt is not a folder" in refusal("--resume", folder, "--data-dir", tmp_path / "notes.txt")
+
+
+def test_the_data_dir_of_a_script_is_checked_where_it_is_the_usual_one(tmp_path, monkeypatch):
+    (tmp_path / "data").touch()
+    monkeypatch.setattr("lab1.engine.config.REPOSITORY", tmp_path)
+    assert refusal() == f"--data-dir {tmp_path / 'data'}: {tmp_path / 'data'} is not a folder; name one that is"
 
 
 @pytest.mark.parametrize("flag", ["--model-dir", "--resume"])
