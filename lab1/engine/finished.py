@@ -4,12 +4,12 @@ Nothing here imports torch at the top.
 """
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.config import RunConfig, UsageError, require
+from lab1.engine.config import RunConfig, require
+from lab1.engine.files import read_object
 
 PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
 
@@ -32,18 +32,21 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: where it cannot be read.
     """
+    path = folder / "results.json"
     try:
-        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = read_object(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / 'results.json'} cannot be read: {error}") from None
+    steps = results.get("steps", results.get("epochs", 0))
+    fits = isinstance(results.get("test", {}), dict) and isinstance(steps, int)
+    require(fits, f"{path} is not as it was written; move it away, then --resume {folder}")
+    return results
 
 
 def changed_flags(config: RunConfig, folder: Path) -> list[str]:
     """The flags with another value than in the ``config.json`` of a run, but for where it computes and files lie:
     ``["--epochs 40"]``."""
-    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return [
         f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"

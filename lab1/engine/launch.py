@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
 import os
 import random
 import re
@@ -21,6 +20,7 @@ import tyro
 from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
 from lab1.engine.devices import find_device
+from lab1.engine.files import read_object
 from lab1.engine.finished import stands
 from lab1.engine.signals import interruptible_imports
 
@@ -84,7 +84,7 @@ def _shown_defaults(config_class, arguments):
 def _saved_arguments(config_class, folder):
     path = folder / "config.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_object(path)
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         unknown = sorted(set(saved) - set(defaults))
         require(not unknown, f"{path} is of another script: {config_class.__module__} has no {', '.join(unknown)}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import os
 import shutil
 import socket
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab1.engine.config import UsageError
+from lab1.engine.files import replace
 
 NETWORK_SECONDS = 10  # at most this long to find out that there is no network
 
@@ -61,7 +61,7 @@ def download_whole(fetch: Callable[[str], object], title: str, data_dir: Path, p
             fetched = Path(temporary) / place.relative_to(data_dir)
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(fetched, place)
+            replace(fetched, place)
     except (OSError, RuntimeError, http.client.HTTPException) as error:  # torchvision raises RuntimeError
         raise Unavailable(
             f"{title} could not be downloaded ({str(error).splitlines()[0]}): put it in {place}"

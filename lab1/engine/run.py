@@ -46,15 +46,15 @@ class Run:
             self.say(note)
         if not resumed:
             if distributed.rank() == 0:
-                self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
+                self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name(), self.settings())
             self.folder = Path(distributed.from_first_process(str(self.folder)))
             self.say(f"{self._network_in_words()} on {task}, {self._place_in_words()}")
         first = distributed.rank() == 0 and not self.over
         self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
-        if first:
+        if first and resumed:
             logbook.write_json(self.settings(), self.folder / "config.json")
-            if not resumed:
-                self.log.configuration(self.settings(), self.charted)
+        elif first:
+            self.log.configuration(self.settings(), self.charted)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
