@@ -120,11 +120,14 @@ def draw(figures: Callable[[list[Run]], dict[str, Any]], runs: list[Run]) -> dic
     """
     from matplotlib import pyplot
 
+    def alone(run: list[Run]) -> None:
+        figures(run)
+        pyplot.close("all")
+
     try:
         return figures(runs)
     except MISFITS:
-        fit = that_fit(figures, runs)
-    pyplot.close("all")
+        fit = that_fit(alone, runs)
     require(len(fit) > 0, "there is no run that can be drawn")
     return figures(fit)
 

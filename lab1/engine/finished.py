@@ -4,11 +4,12 @@ Nothing here imports torch at the top.
 """
 
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.config import RunConfig, require
+from lab1.engine.config import REPOSITORY, RunConfig, require
 from lab1.engine.files import read_object
 
 PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
@@ -26,20 +27,25 @@ def is_published(folder: Path) -> bool:
     return any((parent.name, parent.parent.name) == ("published", "model") for parent in folder.resolve().parents)
 
 
-def read_results(folder: Path) -> dict[str, Any] | None:
-    """A run's ``results.json``; None where there is none.
+def script_name(config: RunConfig) -> str:
+    """The script that a Config belongs to, such as ``lab1/train_mlp.py``."""
+    path = Path(inspect.getfile(type(config))).resolve()
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
+
+
+def read_results(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """The ``results.json`` of a run of this configuration's script; None where there is none.
 
     Raises:
-        UsageError: where it cannot be read.
+        UsageError: where it cannot be read, or is none of this script's.
     """
     path = folder / "results.json"
     try:
         results = read_object(path)
     except FileNotFoundError:
         return None
-    steps = results.get("steps", results.get("epochs", 0))
-    fits = isinstance(results.get("test", {}), dict) and isinstance(steps, int)
-    require(fits, f"{path} is not as it was written; move it away, then --resume {folder}")
+    ours = results.get("script") == script_name(config) and isinstance(results.get("test", {}), dict)
+    require(ours, f"{path} is not what {script_name(config)} wrote there; move it away to resume the run")
     return results
 
 
@@ -66,7 +72,7 @@ def stands(config: RunConfig) -> dict[str, Any] | None:
     if config.resume is None:
         return None
     folder = Path(config.resume)
-    published, results = is_published(folder), read_results(folder)
+    published, results = is_published(folder), read_results(config, folder)
     kept = any((folder / name).exists() for name in ("new.pt", "last.pt", "previous.pt"))
     if not published and (results is None or kept or "test" not in results):
         return None

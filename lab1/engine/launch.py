@@ -132,14 +132,23 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     except KeyboardInterrupt:
         _leave(130, "stopped")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            raise
-        _leave(1, f"error: cannot write {error.filename or 'the run'}: {error.strerror}; make room, then --resume it")
+        if error.errno is None:
+            raise  # the system had no part in it
+        _leave(1, f"error: {_trouble(error)}")
     finally:
         if "torch.distributed" in sys.modules:
             from lab1.engine import distributed
 
             distributed.finish()
+
+
+def _trouble(error: OSError) -> str:
+    file = error.filename or "the run"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return f"cannot write {file}: {error.strerror}; make room, then --resume it"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        return f"{file}: {error.strerror}; was its folder moved or deleted?"
+    return f"cannot read or write {file}: {error.strerror}"
 
 
 def _thread_failed(failure) -> None:

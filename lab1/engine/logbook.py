@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from lab1.engine import files
-from lab1.engine.config import REPOSITORY, RunConfig, UsageError
+from lab1.engine.config import UsageError
+from lab1.engine.finished import script_name as script_name
 
 # TensorBoard ticks five hyperparameters, first those that are said to differ between runs: the first five of these.
 TICKED = (
@@ -69,12 +70,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def script_name(config: RunConfig) -> str:
-    """The script that a Config belongs to, such as ``lab1/train_mlp.py``."""
-    path = Path(__import__("inspect").getfile(type(config))).resolve()
-    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
 
 
 def tagged(metrics: dict[str, float], part: str) -> dict[str, float]:
