@@ -16,6 +16,7 @@ from typing import Any
 
 from lab1.engine.config import UsageError
 
+WINDOWS = os.name == "nt"
 PATIENCE = 1.0  # seconds for which a rename that Windows refuses is tried again
 # What code that trusts its data raises where the data are not what it expects.
 MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -36,7 +37,7 @@ def replace(source: Path, target: Path) -> None:
             os.replace(source, target)
             return
         except PermissionError:
-            if os.name != "nt" or time.monotonic() >= end:
+            if not WINDOWS or time.monotonic() >= end:
                 raise
             time.sleep(0.02)
 

@@ -44,7 +44,7 @@ def read_results(config: RunConfig, folder: Path) -> dict[str, Any] | None:
         results = read_object(path)
     except FileNotFoundError:
         return None
-    ours = results.get("script") == script_name(config) and isinstance(results.get("test", {}), dict)
+    ours = results.get("script") in (None, script_name(config)) and isinstance(results.get("test", {}), dict)
     require(ours, f"{path} is not what {script_name(config)} wrote there; move it away to resume the run")
     return results
 
