@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lab1.engine import checkpoint
-from lab1.engine.config import UsageError, require
+from lab1.engine.config import RunFailed, UsageError, require
 from lab1.engine.files import MISFITS, in_words, reason
 
 Network = TypeVar("Network", bound=type[nn.Module])
@@ -120,11 +120,14 @@ def load_weights(model: nn.Module, path: Path, device: torch.device | str = "cpu
 
     Raises:
         UsageError: where there is no such file, or it is of no use to this network.
+        RunFailed: where the system cannot read it.
     """
     try:
         content = checkpoint.load(path, device)
     except FileNotFoundError:
         raise UsageError(f"{path} is gone; start the run anew") from None
+    except checkpoint.UnreadableCheckpoint as error:
+        raise RunFailed(f"{error}; try again") from None
     except checkpoint.BrokenCheckpoint as error:
         raise UsageError(f"{error}; start the run anew") from None
     try:
@@ -155,13 +158,15 @@ def load(
 
     Raises:
         UsageError: where there is no such file, or it is no network of this lab.
-        RunFailed: where the user may not read it.
+        RunFailed: where the system cannot read it.
     """
     path = Path(path)
     try:
         content = checkpoint.load(path, device)
     except FileNotFoundError:
         raise UsageError(missing or f"no file {path}; train a network first") from None
+    except checkpoint.UnreadableCheckpoint as error:
+        raise RunFailed(f"{error}; try again") from None
     except checkpoint.BrokenCheckpoint as error:
         raise UsageError(str(error)) from None
     try:
