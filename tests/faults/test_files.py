@@ -16,14 +16,15 @@ FLAGS = "--dataset digits --hidden 16 --batch-size 128 --epochs 3 --dropout 0.2 
 
 # One process imports torch and forks a child for each case: a script with one call of its life struck.
 DRIVER = """
-import builtins, io, json, os, shutil, sys, traceback
-import sklearn.datasets, torch
-import matplotlib.backends.backend_agg
-from torch.utils.tensorboard import SummaryWriter
+import builtins, contextlib, io, json, os, shutil, sys, tempfile, traceback
+from pathlib import Path
 import lab1.trainer
 from lab1 import train_mlp
-from lab1.images import datasets
 from lab1.engine.launch import launch
+
+# Imports all that is ever needed.
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    train_mlp.main(train_mlp.Config(dataset="digits", hidden=(16,), epochs=1, model_dir=Path(folder), dry_run=True))
 
 
 def strike(call, number, code, part=""):
@@ -75,66 +76,81 @@ for case in json.load(sys.stdin):
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
-# What is struck: the call, from which one on, the error (of train_step: 0 deletes the run's folder, 1 renames it).
-WRITING = {
-    "checkpoint EACCES": ("open", 2, errno.EACCES, "new.pt"),
-    "checkpoint EIO": ("open", 3, errno.EIO, "new.pt"),
-    "best EDQUOT": ("open", 2, errno.EDQUOT, "best.pt"),
-    "results ENOSPC": ("open", 1, errno.ENOSPC, "results.json"),
-    "results EROFS": ("open", 1, errno.EROFS, "results.json"),
-    "events ENOSPC": ("open", 3, errno.ENOSPC, "tfevents"),
-    "events EIO": ("open", 4, errno.EIO, "tfevents"),
-    "picture EIO": ("open", 1, errno.EIO, "confusion.png"),
-    "fsync EIO": ("fsync", 9, errno.EIO),
-    "rename EDQUOT": ("replace", 5, errno.EDQUOT),
-    "rename EACCES": ("replace", 7, errno.EACCES),
-    "folder renamed": ("train_step", 15, 1),
-    "folder deleted": ("train_step", 15, 0),
+# What is struck: the call, from which one on, the error (of train_step: 0 deletes the run's folder, 1 renames it), the
+# files. Reading: the same while a run is resumed that stopped after its first epoch.
+STRIKES = {
+    "writing a checkpoint EACCES": ("open", 2, errno.EACCES, "new.pt"),
+    "writing a checkpoint EIO": ("open", 3, errno.EIO, "new.pt"),
+    "writing best EDQUOT": ("open", 2, errno.EDQUOT, "best.pt"),
+    "writing results ENOSPC": ("open", 1, errno.ENOSPC, "results.json"),
+    "writing results EROFS": ("open", 1, errno.EROFS, "results.json"),
+    "writing events ENOSPC": ("open", 3, errno.ENOSPC, "tfevents"),
+    "writing events EIO": ("open", 4, errno.EIO, "tfevents"),
+    "writing a picture EIO": ("open", 1, errno.EIO, "confusion.png"),
+    "writing, fsync EIO": ("fsync", 9, errno.EIO),
+    "writing, rename EDQUOT": ("replace", 5, errno.EDQUOT),
+    "writing, rename EACCES": ("replace", 7, errno.EACCES),
+    "writing, folder renamed": ("train_step", 15, 1),
+    "writing, folder deleted": ("train_step", 15, 0),
+    "reading every checkpoint EIO": ("open", 1, errno.EIO, "last.pt previous.pt"),
+    "reading a checkpoint EACCES": ("open", 1, errno.EACCES, "last.pt"),
+    "reading best EIO": ("open", 2, errno.EIO, "best.pt"),
+    "reading settings EACCES": ("open", 1, errno.EACCES, "config.json"),
 }
-# The same while a run is resumed that is saved after its first epoch.
-READING = {
-    "every checkpoint EIO": ("open", 1, errno.EIO, "last.pt previous.pt"),
-    "checkpoint EACCES": ("open", 1, errno.EACCES, "last.pt"),
-    "best EIO": ("open", 2, errno.EIO, "best.pt"),
-    "settings EACCES": ("open", 1, errno.EACCES, "config.json"),
-}
+QUICK = ("writing a checkpoint EIO", "writing events ENOSPC", "writing, folder renamed", "reading every checkpoint EIO")
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in STRIKES]
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """Of each case the folder, and status and lines of standard error of the struck run and of the resumed one."""
+    """Of a case its folder, that of a run that nothing happened to, and for each of its runs the status and the lines
+    of standard error: the struck one, and the one that resumes it."""
     if not hasattr(os, "fork"):
         pytest.skip("children are forked, so that torch is imported once")
-    home = tmp_path_factory.mktemp("faults")
-    cases = [
-        {"log": str(home / "whole"), "strike": None, "arguments": [*FLAGS, "--model-dir", str(home / "whole-runs")]}
-    ]
-    for kind, strikes in (("writing", WRITING), ("reading", READING)):
-        for name, strike in strikes.items():
-            parent = home / f"{kind} {name}"
-            begin, resume = [*FLAGS, "--model-dir", str(parent)], ["--resume", str(parent / "run")]
-            if name == "folder renamed":
-                resume = ["--resume", str(parent / "elsewhere")]
-            if kind == "reading":
-                early = ("open", 2, errno.ENOSPC, "new.pt")
-                cases.append({"log": f"{parent}-begun", "strike": early, "arguments": begin})
-            cases.append(
-                {"log": f"{parent}-struck", "strike": strike, "arguments": begin if kind == "writing" else resume}
-            )
-            cases.append({"log": f"{parent}-resumed", "strike": None, "arguments": resume})
+    found = {}
+
+    def outcome(name: str):
+        group = QUICK if name in QUICK else [each for each in STRIKES if each not in QUICK]
+        if name not in found:
+            home = tmp_path_factory.mktemp("faults")
+            ends = run_cases(home, group)
+            assert ends["whole"] == (0, [])
+            found.update(dict.fromkeys(group, (home, ends)))
+        home, ends = found[name]
+        return home / name, home / "whole" / "run", ends[f"{name}-struck"], ends[f"{name}-resumed"]
+
+    return outcome
+
+
+def run_cases(home: Path, names) -> dict[str, tuple[int, list[str]]]:
+    """Status and lines of standard error of each run, by its name."""
+    cases = []
+
+    def add(name: str, arguments: list[str], strike: tuple | None = None) -> None:
+        cases.append({"log": str(home / f"{name}-log"), "strike": strike, "arguments": arguments})
+
+    add("whole", [*FLAGS, "--model-dir", str(home / "whole")])
+    for name in names:
+        begin = [*FLAGS, "--model-dir", str(home / name)]
+        resume = ["--resume", str(home / name / ("elsewhere" if "renamed" in name else "run"))]
+        if name.startswith("reading"):
+            add(f"{name}-begun", begin, ("open", 2, errno.ENOSPC, "new.pt"))
+        add(f"{name}-struck", resume if name.startswith("reading") else begin, STRIKES[name])
+        add(f"{name}-resumed", resume)
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps(cases),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     found = {}
     for case, status in zip(cases, done.stdout.split(), strict=True):
-        found[Path(case["log"]).name] = int(status), Path(f"{case['log']}.err").read_text().splitlines()
-    return home, found
+        name = Path(case["log"]).name.removesuffix("-log")
+        found[name] = int(status), Path(f"{case['log']}.err").read_text().splitlines()
+    return found
 
 
 def assert_same_end(ours: Path, theirs: Path) -> None:
@@ -148,40 +164,21 @@ def assert_same_end(ours: Path, theirs: Path) -> None:
         assert_equal(results[0][key], results[1][key], key)
 
 
-def test_the_run_that_nothing_happens_to(outcome):
-    home, found = outcome
-    assert found["whole"] == (0, [])
-    assert (home / "whole-runs" / "run" / "results.json").is_file()
-
-
-@pytest.mark.parametrize("name", WRITING)
-def test_trouble_while_writing_is_one_line_and_loses_nothing(outcome, name):
-    home, found = outcome
-    status, lines = found[f"writing {name}-struck"]
-    assert (status, len(lines)) == (1, 1), lines
-    assert lines[0].startswith("error: ")
-    code = WRITING[name][2] if not name.startswith("folder") else errno.ENOENT
-    assert os.strerror(code) in lines[0]
-    status, lines = found[f"writing {name}-resumed"]
-    if name == "folder deleted":
-        assert status == 2
-        assert "no run" in lines[0]
-        assert list((home / f"writing {name}").iterdir()) == []
-        return
-    assert (status, lines) == (0, [])
-    folder = home / f"writing {name}" / ("elsewhere" if name == "folder renamed" else "run")
-    assert_same_end(folder, home / "whole-runs" / "run")
-    assert not list(folder.glob("*.tmp"))
-
-
-@pytest.mark.parametrize("name", READING)
-def test_trouble_while_reading_is_one_line_and_loses_nothing(outcome, name):
-    home, found = outcome
-    status, lines = found[f"reading {name}-struck"]
+@pytest.mark.parametrize("name", NAMES)
+def test_trouble_with_a_file_is_one_line_and_loses_nothing(outcome, name):
+    parent, whole, (status, lines), resumed = outcome(name)
     *passed_over, last = lines
-    assert status == (2 if name == "settings EACCES" else 1)
+    assert status == (2 if "settings" in name else 1)  # what cannot be opened at all is no run
     assert last.startswith("error: ")
-    assert os.strerror(READING[name][2]) in last
-    assert all("passing over a broken checkpoint" in line for line in passed_over)
-    assert found[f"reading {name}-resumed"] == (0, [])
-    assert_same_end(home / f"reading {name}" / "run", home / "whole-runs" / "run")
+    assert os.strerror(errno.ENOENT if "folder" in name else STRIKES[name][2]) in last
+    expected = 2 if "every checkpoint" in name else 0
+    assert ["passing over a broken checkpoint" in line for line in passed_over] == [True] * expected
+    if "deleted" in name:
+        assert resumed[0] == 2
+        assert "no run" in resumed[1][0]
+        assert list(parent.iterdir()) == []
+        return
+    assert resumed == (0, [])
+    folder = parent / ("elsewhere" if "renamed" in name else "run")
+    assert_same_end(folder, whole)
+    assert not list(folder.glob("*.tmp"))
