@@ -103,12 +103,17 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def classification_table(folder: Path, dataset: str, dry_run: bool) -> str:
     """What people read of all runs so far: a line a method."""
-    lines = [f"{dataset:28s}{'runs':>5s}{'accuracy':>17s}{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"]
+    head = f"{dataset:28s}{'runs':>5s}{'accuracy':>17s}{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"
     runs = read_runs(folder, "lab2/classify_text.py", dataset, dry_run)
-    for row in classification_rows(that_fit(classification_rows, runs)):
+    return "\n".join([head, *_lines(that_fit(_lines, runs))])
+
+
+def _lines(runs: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in classification_rows(runs):
         spread = "" if row["accuracy_sd"] is None else f" ± {row['accuracy_sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}".replace("%", "") + " %"
         name = f"{row['method']} {row['model']}"[:28]
         numbers = f"{row['macro_f1']:10.4f}{row['trainable_parameters']:12,d}{row['seconds']:9.1f}"
         lines.append(f"{name:28s}{row['runs']:5d}{accuracy:>17s}{numbers}")
-    return "\n".join(lines)
+    return lines

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib import pyplot
 
 from lab1 import models, train_mlp
 from lab1 import plot as lab1_plot
@@ -115,6 +116,7 @@ def run(tmp_path_factory) -> Path:
 def resume(folder: Path) -> None:
     """All that --resume reads, up to the first step."""
     config = parse(train_mlp.Config, ["--resume", str(folder)], "")
+    config.fill({"learning_rate": 1e-3})  # as the script does
     if stands(config) is None:
         trainer = Trainer(MLP((784, *config.hidden, 10)), config, {"dataset": "digits"})
         trainer.epochs, trainer.steps_per_epoch = config.epochs, 3
@@ -132,7 +134,7 @@ def readers(folder: Path) -> dict[str, Callable[[], Any]]:
         "newest": lambda: checkpoint.load_newest(folder),
         "gpt": lambda: tokens.build(gpt_models.load(folder / "gpt.pt")[1].get("tokenizer")),
         "sweep": lambda: read_entries(folder / "sweep.json", "lab1/sweep_depth.py", summary),
-        "figures": lambda: draw(lab1_plot.figures_of, read_runs(folder.parent)),
+        "figures": lambda: (draw(lab1_plot.figures_of, read_runs(folder.parent)), pyplot.close("all")),
         "table": lambda: classification_table(folder.parent, "toy", False),
     }
 
