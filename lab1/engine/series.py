@@ -58,19 +58,24 @@ def open_series(
     return folder, entries, left
 
 
-def read_entries(path: Path, script: str, summary: Callable[[list[dict[str, Any]]], Any]) -> list[dict[str, Any]]:
+def read_entries(
+    path: Path, script: str | None = None, summary: Callable[[list[dict[str, Any]]], Any] = list
+) -> list[dict[str, Any]]:
     """The entries of a ``results.json``; none where it is not there yet.
 
+    Args:
+        script: whose it must be. summary: what must take its entries.
+
     Raises:
-        UsageError: where it cannot be read, or is of another script, or ``summary`` cannot be made of its entries.
+        UsageError: where it cannot be read, or is of another script, or its entries are not as they were written.
     """
     try:
         results = read_object(path)
     except FileNotFoundError:
         return []
-    require(results.get("script") == script, f"{path} is of another script: {results.get('script')!r}")
+    require(script in (None, results.get("script")), f"{path} is of another script: {results.get('script')!r}")
     try:
-        entries = list(results["runs"])
+        entries = [dict(entry) for entry in results["runs"]]
         summary(entries)
     except MISFITS as error:
         raise UsageError(f"{path} is not as it was written: {reason(error)}") from None

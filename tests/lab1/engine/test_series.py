@@ -17,7 +17,7 @@ def test_entries_are_read_and_none_where_there_is_no_file(tmp_path):
     assert read_entries(path, SCRIPT, summary) == []
     runs = [ENTRY | {"test": {"accuracy": 0.5}}]
     path.write_text(json.dumps({"script": SCRIPT, "runs": runs}))
-    assert read_entries(path, SCRIPT, summary) == runs
+    assert read_entries(path, SCRIPT, summary) == read_entries(path) == runs
 
 
 @pytest.mark.parametrize(
