@@ -217,7 +217,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
     config.dataset = images.name
     plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
-    folder, runs, left = open_series(config, plan)
+    folder, runs, left = open_series(config, plan, summary)
     with interruptible(folder):
         for pair in left:
             print(f"depth {pair['depth']}, seed {pair['seed']}: {config.iterations} iterations", flush=True)

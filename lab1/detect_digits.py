@@ -85,15 +85,15 @@ def detect_with(config: Config, images, device) -> dict:
     from lab1 import models
     from lab1.detection.trainer import evaluate
     from lab1.engine import logbook
+    from lab1.images.batches import ABOUT
 
     source = find_run(config.run, config.runs_folder(), config.published_folder())
-    model, about = models.load(source / "best.pt", device)
-    classes = about.get("classes", [])[:10]
-    require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
+    model, about = models.load(source / "best.pt", device, **ABOUT)
+    classes = about["classes"][:10]
+    require(classes == images.classes, f"--run {config.run}: it was trained on {about['dataset']}, not on digits")
     drawn = draw(images, config)
     test, draw_figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
-    logbook.write_json(config.as_dict(), folder / "config.json")
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     results = {
         "script": logbook.script_name(config),
         "config": config.as_dict(),

@@ -13,11 +13,11 @@ share one scale. Where the true class is not among them, its map comes last. The
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from lab1.engine.config import RunConfig, Whole, find_run, flag, require
+from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 
 
@@ -78,8 +78,8 @@ def folder_of_images(config: Config, run: Path) -> Path:
     Raises:
         UsageError: where they are not there.
     """
-    saved = json.loads((run / "config.json").read_text(encoding="utf-8")).get("data_dir")
-    folder = config.data_folder() if config.data_dir is not None or saved is None else Path(saved)
+    saved = read_object(run / "config.json").get("data_dir")
+    folder = config.data_folder() if config.data_dir is not None or saved is None else Path(str(saved))
     require(
         (folder / "train").is_dir() and (folder / "test").is_dir(),
         f"--run {config.run}: it learned from your own images, and {folder} holds no folders train and test; say with "
@@ -96,10 +96,11 @@ def main(config: Config) -> dict:
     from lab1.explanation import evaluation
     from lab1.explanation.sheet import Example, contact_sheet, network_input, predict, read_example
     from lab1.images import datasets
+    from lab1.images.batches import ABOUT
 
     device = prepare(config)
     source = find_run(config.run, config.runs_folder(), config.published_folder())
-    model, about = models.load(source / "best.pt", device)
+    model, about = models.load(source / "best.pt", device, **ABOUT)
     kind, dataset = type(model).__name__, about["dataset"]
     require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")
     require(
@@ -124,9 +125,8 @@ def main(config: Config) -> dict:
         )
         print(evaluation.table(test))
 
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()
-    logbook.write_json(settings, folder / "config.json")
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), settings)
     results = {
         "script": logbook.script_name(config),
         "config": settings,

@@ -12,7 +12,16 @@ from statistics import fmean
 from typing import Any
 
 from lab1.compare_gradients import WINDOW
-from lab1.engine.figures import NETWORKS, PARTS, FigureConfig, by_experiment, legend_below, read_runs, write_figures
+from lab1.engine.figures import (
+    NETWORKS,
+    PARTS,
+    FigureConfig,
+    by_experiment,
+    draw,
+    legend_below,
+    read_runs,
+    write_figures,
+)
 from lab1.engine.launch import launch
 
 DATASETS = {
@@ -240,6 +249,12 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
 FIGURES = {"lab1/sweep_depth.py": depth_figure, "lab1/compare_gradients.py": gradient_figure}
 
 
+def figures_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """A figure for each experiment, by its name."""
+    groups = by_experiment(runs).items()
+    return {name: FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds) for name, seeds in groups}
+
+
 def main(config: Config) -> None:
     """Read the runs, write the figures."""
     import matplotlib
@@ -247,9 +262,7 @@ def main(config: Config) -> None:
     matplotlib.use("Agg")
     matplotlib.rcParams["font.size"] = 11
     runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run["script"] in FIGURES]
-    groups = by_experiment(runs).items()
-    figures = {name: FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds) for name, seeds in groups}
-    write_figures(figures, config.figures_folder())
+    write_figures(draw(figures_of, runs), config.figures_folder())
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     images = datasets.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
     config.dataset = images.name
     plan = networks(config)
-    folder, runs, left = open_series(config, plan)
+    folder, runs, left = open_series(config, plan, summary)
     with interruptible(folder):
         for network in left:
             one = run_config(config, folder, **network)

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from lab1.engine import checkpoint, distributed
+from lab1.engine import distributed
 from lab1.engine.config import Interrupted, RunFailed, TrainConfig, require
 from lab1.engine.devices import find_device
 from lab1.engine.figures import confusion_figure
 from lab1.engine.finished import shown
 from lab1.engine.logbook import tagged
 from lab1.engine.metrics import Averages, by_class, classification_loss, confusion_matrix, in_words
+from lab1.engine.registry import load_weights
 from lab1.engine.run import Run
 from lab1.engine.signals import StopSignals
 
@@ -292,7 +293,7 @@ class Trainer(Run):
             return before
         if self.best_epoch == 0:
             raise RunFailed("the validation loss was finite after no epoch; a lower --learning-rate often helps")
-        self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
+        load_weights(self.model, self.folder / "best.pt", self.device)
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)
         if distributed.rank() == 0:

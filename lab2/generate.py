@@ -13,12 +13,12 @@ top-p write after the same prompts; and how much of it is repetition, beside wha
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 
 RUN = "gpt-6x192-seed0"
@@ -87,8 +87,12 @@ def load_model(config: Config, device, download: bool):
         return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, EMBEDDED
     folder = find_run(config.run or RUN, config.runs_folder(), config.published_folder())
     model, about = models.load(folder / "best.pt", device)
-    learned = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text"]
-    return model, tokens.build(about["tokenizer"], config.data_folder(), download), config.text or learned
+    learned = read_object(folder / "config.json").get("text")
+    require(
+        config.text is not None or isinstance(learned, str),
+        f"{folder / 'config.json'} names no text; say with --text which to use",
+    )
+    return model, tokens.build(about.get("tokenizer"), config.data_folder(), download), config.text or learned
 
 
 def count_tokens(config: Config, parts: dict[str, str], whole: str, download: bool) -> dict[str, Any]:
@@ -151,8 +155,7 @@ def main(config: Config) -> dict[str, Any]:
     written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
     found = {name: decoding.measures(texts) for name, texts in written.items()}
 
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
-    logbook.write_json(config.as_dict(), folder / "config.json")
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     start = tokenizer.decode(prompts[0].tolist())
     log = logbook.Logbook(folder)
     log.text("prompt", start, 0)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab1.engine import checkpoint
-from lab1.engine.config import REPOSITORY, UsageError, require
+from lab1.engine import registry
+from lab1.engine.config import REPOSITORY, require
 from lab1.engine.registry import register
 from lab2.language import sampling
 
@@ -260,15 +260,6 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[GPT, dict[str,
     Raises:
         UsageError: where there is no such file, or it is no GPT of this lab.
     """
-    try:
-        content = checkpoint.load(Path(path), device)
-        require(content["model"]["class"] == "GPT", f"{path} holds no GPT")
-        gpt = GPT(**content["model"]["arguments"])
-        gpt.load_state_dict(content["weights"])
-        return gpt.to(device).eval(), content["about"]
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}; train a GPT first: python lab2/train_gpt.py") from None
-    except checkpoint.BrokenCheckpoint as error:
-        raise UsageError(str(error)) from None
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise UsageError(f"{path} holds no GPT of this lab: {(str(error).splitlines() or ['?'])[0]}") from None
+    gpt, about = registry.load(path, device, "GPT", f"no file {path}; train a GPT first: python lab2/train_gpt.py")
+    require(isinstance(gpt, GPT), f"{path} holds no GPT")
+    return gpt, about

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.figures import PARTS, FigureConfig, by_experiment, read_runs, write_figures
+from lab1.engine.figures import PARTS, FigureConfig, by_experiment, draw, read_runs, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -149,15 +149,18 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    write_figures(draw(figures_of, read_runs(config.runs_folder())), config.figures_folder())
+
+
+def figures_of(runs: list[Run]) -> dict[str, Any]:
+    """A figure for each model and text, and each exercise, by its name."""
     from lab2.tasks.figures import task_figures
 
-    runs = read_runs(config.runs_folder())
     trained = models([run for run in runs if run["script"] == "lab2/train_gpt.py"])
     decoded = by_experiment([run for run in runs if run["script"] == "lab2/generate.py"])
     figures = {name: learning_curves(same) for name, same in trained.items()}
     figures |= {name: decoding_figure(same) for name, same in decoded.items()}
-    figures |= task_figures(runs)
-    write_figures(figures, config.figures_folder())
+    return figures | task_figures(runs)
 
 
 if __name__ == "__main__":

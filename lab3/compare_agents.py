@@ -182,7 +182,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")
     order = itertools.product(config.seeds, config.agents)  # a first seed of everything comes first
     plan = [{"agent": agent, "seed": seed} for seed, agent in order]
-    folder, runs, left = open_series(config, plan)
+    folder, runs, left = open_series(config, plan, summary)
     with interruptible(folder):
         for agent in left:
             one = run_config(config, folder, **agent)

@@ -17,7 +17,7 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import ALGORITHMS, FigureConfig, read_runs, write_figures
+from lab1.engine.figures import ALGORITHMS, FigureConfig, draw, read_runs, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -206,8 +206,12 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    figures = panels(read_runs(config.runs_folder()))
-    write_figures({name: learning_curves(agents) for name, agents in figures.items()}, config.figures_folder())
+    write_figures(draw(figures_of, read_runs(config.runs_folder())), config.figures_folder())
+
+
+def figures_of(runs: list[Run]) -> dict[str, Any]:
+    """A figure for each environment and comparison, by its name."""
+    return {name: learning_curves(agents) for name, agents in panels(runs).items()}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from lab1.engine.config import Interrupted, RunFailed
 from lab1.engine.finished import shown
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.optimizer import FlatAdam
-from lab1.engine.registry import describe
+from lab1.engine.registry import describe, load_weights
 from lab1.trainer import SAVE_SECONDS, Trainer
 from lab3.config import RLConfig
 from lab3.environments import vector
@@ -304,7 +304,7 @@ class RLTrainer(Trainer):
         and did not train since returns what was found then."""
         if (before := self.tested()) is not None:
             return before
-        self.model.load_state_dict(checkpoint.load(self.folder / "best.pt", self.device)["weights"])
+        load_weights(self.model, self.folder / "best.pt", self.device)
         test = self.evaluate(self.make_envs("test", self.config.test_episodes))
         test["episodes"] = self.config.test_episodes
         self._write_results(test)

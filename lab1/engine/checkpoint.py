@@ -17,13 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab1.engine.config import UsageError
+from lab1.engine.config import RunFailed, UsageError
+from lab1.engine.files import in_words, reason, replace
 
 DIGEST_SIZE = 32  # bytes of a SHA-256, which ends every checkpoint
 
 
 class BrokenCheckpoint(Exception):
-    """The file is not a whole checkpoint: cut short, or its bytes changed."""
+    """The file is not a whole checkpoint: cut short, or its bytes changed, or something else altogether."""
+
+
+class UnreadableCheckpoint(BrokenCheckpoint):
+    """The file is there, but the system cannot read it, such as from a disk that fails. It may be whole."""
 
 
 def save(content: dict[str, Any], path: Path) -> None:
@@ -44,7 +49,7 @@ def save(content: dict[str, Any], path: Path) -> None:
             file.write(hashlib.sha256(serialised.getbuffer()).digest())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -59,6 +64,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises:
         FileNotFoundError: where there is no such file.
         BrokenCheckpoint: where the file is not byte for byte what ``save`` wrote: cut short, damaged, or another file.
+        RunFailed: where the user may not read it.
         UsageError: where it holds anything but tensors and plain values. Such a file could run code when it is
             read, so it is not read.
     """
@@ -66,18 +72,31 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
+        if path.is_symlink():
+            raise BrokenCheckpoint(f"{path} is a link to a file that is not there") from None
         raise
     except OSError as error:
-        raise BrokenCheckpoint(f"{path} cannot be read: {error.strerror}") from None
+        if path.is_dir():
+            raise BrokenCheckpoint(f"{path} is a folder and no checkpoint") from None
+        if isinstance(error, PermissionError):  # nothing is wrong with the file: it must not be passed over
+            raise RunFailed(f"{path} cannot be read: {error.strerror}") from None
+        raise UnreadableCheckpoint(f"{path} cannot be read: {error.strerror}") from None
     serialised, digest = content[:-DIGEST_SIZE], content[-DIGEST_SIZE:]
     if hashlib.sha256(serialised).digest() != digest:
         raise BrokenCheckpoint(f"{path} is cut short, damaged, or no checkpoint of these labs: its checksum differs")
     try:
-        return torch.load(io.BytesIO(serialised), map_location=device, weights_only=True)
+        content = torch.load(io.BytesIO(serialised), map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         raise UsageError(
             f"{path} is refused: it holds more than tensors and plain values, and could run code when read"
         ) from None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # bytes that torch did not write can raise anything in it
+        raise BrokenCheckpoint(f"{path} is no checkpoint of these labs: {reason(error)}") from None
+    if not isinstance(content, dict):
+        raise BrokenCheckpoint(f"{path} is no checkpoint of these labs: it holds {in_words(content)}")
+    return content
 
 
 def save_newest(content: dict[str, Any], folder: Path) -> None:
@@ -89,8 +108,8 @@ def save_newest(content: dict[str, Any], folder: Path) -> None:
     newest, new = folder / "last.pt", folder / "new.pt"
     save(content, new)
     if newest.exists():
-        os.replace(newest, folder / "previous.pt")
-    os.replace(new, newest)
+        replace(newest, folder / "previous.pt")
+    replace(new, newest)
     _sync_folder(folder)
 
 
@@ -101,6 +120,7 @@ def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
 
     Raises:
         UsageError: where there are checkpoints and none is good.
+        RunFailed: where there are some, none can be read, and that may be the disk's fault or for want of permission.
     """
     broken = []
     # new.pt is there if the process was killed between the renames of save_newest.
@@ -110,10 +130,12 @@ def load_newest(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
         except FileNotFoundError:
             continue
         except BrokenCheckpoint as error:
-            broken.append(str(error))
+            broken.append(error)
             print(f"passing over a broken checkpoint: {error}", file=sys.stderr)
             continue
         return content
+    if any(isinstance(error, UnreadableCheckpoint) for error in broken):
+        raise RunFailed(f"{folder} has no checkpoint that can be read now ({broken[0]}); try again")
     if broken:
         raise UsageError(f"{folder} has no checkpoint that can be read ({broken[0]}); start the run anew")
     return None

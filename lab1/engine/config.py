@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+BEING_MADE = re.compile(r"\..*\.tmp-[0-9a-f]{8}")  # the name of a run's folder before it is whole
 LONGEST_NAME = 120  # bytes of a run's name: file systems take 255, and Windows 260 characters of a whole path
 NOT_IN_NAMES = '<>:"/\\|?*'  # what one system or another takes in no file's name
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that are no file's on Windows
@@ -217,6 +218,7 @@ def find_run(run: str, runs_folder: Path, published: Path | None = None) -> Path
             if (folder / "config.json").is_file():
                 return folder
     names = [sorted(path.parent.name for path in folder.glob("*/config.json")) for folder in folders]
+    names = [[name for name in found if not BEING_MADE.fullmatch(name)] for found in names]
     near = difflib.get_close_matches(run, [name for found in names for name in found], n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
     # One of each experiment's seeds is enough.

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import http.client
-import os
 import shutil
 import tempfile
 import urllib.error
@@ -54,7 +53,7 @@ def fetch(addresses: list[str], path: Path, md5: str) -> None:
             reasons.append(str(error))
             continue
         if md5_of(part) == md5:
-            os.replace(part, path)
+            replace(part, path)
             return
         part.unlink()
         reasons.append(f"what {address} sends is not the published file, as its MD5 differs: get it elsewhere")
@@ -144,4 +143,4 @@ def whole(place: Path, data_dir: Path) -> Iterator[Path]:
         yield Path(temporary)
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(Path(temporary) / place.relative_to(data_dir), place)
+        replace(Path(temporary) / place.relative_to(data_dir), place)

@@ -4,8 +4,9 @@ a classifier's confusion matrix."""
 import dataclasses
 import inspect
 import io
-import json
+import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import tyro
 
 from lab1.engine.config import UsageError, require
+from lab1.engine.files import MISFITS, Run, read_object, that_fit
 
 # One colour has one meaning in all labs: those of Okabe & Ito (2008), which colour-blind people can tell apart.
 PARTS = {"train": "#8c8c8c", "validation": "#0072b2", "test": "#000000"}
@@ -82,25 +84,55 @@ def legend_below(figure: Any, handles: dict[str, Any], title: str | None = None)
     figure.legend(handles.values(), handles.keys(), title=title, **place)
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
+def read_runs(folder: Path) -> list[Run]:
     """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its
     place in the sweep's figure and is left out, and so are published runs that lie under a folder of others.
 
+    A ``results.json`` that cannot be read is passed over with a line on standard error.
+
     Raises:
-        UsageError: where there is none.
+        UsageError: where there is none that can be read.
     """
     paths = sorted(Path(folder).rglob("results.json"))
     paths = [path for path in paths if "published" not in path.relative_to(folder).parts]
     require(len(paths) > 0, f"{folder} holds no finished run (no results.json); train one first")
+    runs = {}
+    for path in paths:
+        try:
+            run = read_object(path)
+            kinds = {"script": str, "config": dict, "dataset": str | None}
+            for name, kind in kinds.items():
+                require(isinstance(run.get(name), kind), f"{path} is of no script of these labs: it lacks {name!r}")
+            runs[path.parent] = run
+        except (UsageError, FileNotFoundError) as error:
+            print(f"passing over a run: {error}", file=sys.stderr)
+    require(len(runs) > 0, f"{folder} holds no finished run that can be read")
+    series = {folder for folder, run in runs.items() if "runs" in run}
+    return [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
+
+
+def draw(figures: Callable[[list[Run]], dict[str, Any]], runs: list[Run]) -> dict[str, Any]:
+    """The figures of some runs by name. Runs that ``figures`` cannot draw, as their ``results.json`` is not as it was
+    written, are passed over with a line each.
+
+    Raises:
+        UsageError: where none is left.
+    """
+    from matplotlib import pyplot
+
+    def alone(run: list[Run]) -> None:
+        figures(run)
+        pyplot.close("all")
+
     try:
-        runs = {path.parent: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-        series = {folder for folder, run in runs.items() if "runs" in run}
-        return [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"a results.json under {folder} cannot be read: {error}") from None
+        return figures(runs)
+    except MISFITS:
+        fit = that_fit(alone, runs)
+    require(len(fit) > 0, "there is no run that can be drawn")
+    return figures(fit)
 
 
-def by_experiment(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_experiment(runs: list[Run]) -> dict[str, list[Run]]:
     """Runs that differ in nothing but the seed, under the name that they share."""
     groups = defaultdict(list)
     for run in runs:

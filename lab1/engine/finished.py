@@ -4,12 +4,13 @@ Nothing here imports torch at the top.
 """
 
 import dataclasses
-import json
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.config import RunConfig, UsageError, require
+from lab1.engine.config import REPOSITORY, RunConfig, require
+from lab1.engine.files import read_object
 
 PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
 
@@ -26,24 +27,32 @@ def is_published(folder: Path) -> bool:
     return any((parent.name, parent.parent.name) == ("published", "model") for parent in folder.resolve().parents)
 
 
-def read_results(folder: Path) -> dict[str, Any] | None:
-    """A run's ``results.json``; None where there is none.
+def script_name(config: RunConfig) -> str:
+    """The script that a Config belongs to, such as ``lab1/train_mlp.py``."""
+    path = Path(inspect.getfile(type(config))).resolve()
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
+
+
+def read_results(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """The ``results.json`` of a run of this configuration's script; None where there is none.
 
     Raises:
-        UsageError: where it cannot be read.
+        UsageError: where it cannot be read, or is none of this script's.
     """
+    path = folder / "results.json"
     try:
-        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = read_object(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / 'results.json'} cannot be read: {error}") from None
+    ours = results.get("script") in (None, script_name(config)) and isinstance(results.get("test", {}), dict)
+    require(ours, f"{path} is not what {script_name(config)} wrote there; move it away to resume the run")
+    return results
 
 
 def changed_flags(config: RunConfig, folder: Path) -> list[str]:
     """The flags with another value than in the ``config.json`` of a run, but for where it computes and files lie:
     ``["--epochs 40"]``."""
-    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return [
         f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
@@ -63,7 +72,7 @@ def stands(config: RunConfig) -> dict[str, Any] | None:
     if config.resume is None:
         return None
     folder = Path(config.resume)
-    published, results = is_published(folder), read_results(folder)
+    published, results = is_published(folder), read_results(config, folder)
     kept = any((folder / name).exists() for name in ("new.pt", "last.pt", "previous.pt"))
     if not published and (results is None or kept or "test" not in results):
         return None

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import errno
 import io
-import json
 import os
 import random
 import re
@@ -21,6 +20,7 @@ import tyro
 from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
 from lab1.engine.devices import find_device
+from lab1.engine.files import read_object
 from lab1.engine.finished import stands
 from lab1.engine.signals import interruptible_imports
 
@@ -84,7 +84,7 @@ def _shown_defaults(config_class, arguments):
 def _saved_arguments(config_class, folder):
     path = folder / "config.json"
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_object(path)
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         unknown = sorted(set(saved) - set(defaults))
         require(not unknown, f"{path} is of another script: {config_class.__module__} has no {', '.join(unknown)}")
@@ -132,14 +132,23 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     except KeyboardInterrupt:
         _leave(130, "stopped")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            raise
-        _leave(1, f"error: cannot write {error.filename or 'the run'}: {error.strerror}; make room, then --resume it")
+        if error.errno is None:
+            raise  # the system had no part in it
+        _leave(1, f"error: {_trouble(error)}")
     finally:
         if "torch.distributed" in sys.modules:
             from lab1.engine import distributed
 
             distributed.finish()
+
+
+def _trouble(error: OSError) -> str:
+    file = error.filename or "the run"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return f"cannot write {file}: {error.strerror}; make room, then --resume it"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        return f"{file}: {error.strerror}; was its folder moved or deleted?"
+    return f"cannot read or write {file}: {error.strerror}"
 
 
 def _thread_failed(failure) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import platform
 import time
 import warnings
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab1.engine.config import REPOSITORY, RunConfig, UsageError
+from lab1.engine import files
+from lab1.engine.config import UsageError
+from lab1.engine.finished import script_name as script_name
 
 # TensorBoard ticks five hyperparameters, first those that are said to differ between runs: the first five of these.
 TICKED = (
@@ -28,39 +29,28 @@ ASIDE = (
 )
 
 
-def new_run_folder(parent: Path, name: str) -> Path:
+def new_run_folder(parent: Path, name: str, settings: dict[str, Any]) -> Path:
     """Make and return ``parent/name``, or ``parent/name-2``, ``-3``, ... where that is taken: nothing is overwritten.
+    It appears with its ``config.json`` in it, so that a run that is killed at any moment can be resumed.
 
     Raises:
         UsageError: where it cannot be made.
     """
-    number = 1
-    while True:
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise UsageError(f"--model-dir {parent}: {folder} cannot be made: {error.strerror}") from None
+    try:
+        return files.new_folder(parent, name, lambda folder: write_json(settings, folder / "config.json"))
+    except OSError as error:
+        raise UsageError(f"--model-dir {parent}: {parent / name} cannot be made: {error.strerror}") from None
 
 
 def write_json(content: Any, path: Path) -> None:
     """Write a file of JSON, atomically."""
-    _write_text(json.dumps(content, indent=1) + "\n", path)
+    files.write_text(json.dumps(content, indent=1) + "\n", path)
 
 
 def write_results(content: dict[str, Any], path: Path) -> None:
     """Write a ``results.json``, atomically: a line for each thing it says, so that it stays small and can be read."""
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-    _write_text(f"{{\n{lines}\n}}\n", path)
-
-
-def _write_text(text: str, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    files.write_text(f"{{\n{lines}\n}}\n", path)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -80,12 +70,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def script_name(config: RunConfig) -> str:
-    """The script that a Config belongs to, such as ``lab1/train_mlp.py``."""
-    path = Path(__import__("inspect").getfile(type(config))).resolve()
-    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
 
 
 def tagged(metrics: dict[str, float], part: str) -> dict[str, float]:

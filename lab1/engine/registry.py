@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from lab1.engine import checkpoint
-from lab1.engine.config import UsageError, require
+from lab1.engine.config import RunFailed, UsageError, require
+from lab1.engine.files import MISFITS, in_words, reason
 
 Network = TypeVar("Network", bound=type[nn.Module])
 NETWORKS: dict[str, type[nn.Module]] = {}
@@ -102,31 +103,81 @@ def build(description: dict[str, Any]) -> nn.Module:
     Raises:
         UsageError: for a class that is not registered, or arguments that do not fit it.
     """
+    require(isinstance(description, dict), f"its description is {in_words(description)}")
     name = description.get("class")
-    require(name in NETWORKS, f"a network of class {name!r} is none of this lab's ({', '.join(NETWORKS)})")
+    require(
+        isinstance(name, str) and name in NETWORKS,
+        f"a network of class {name!r} is none of this lab's ({', '.join(NETWORKS)})",
+    )
     try:
         return NETWORKS[name](**description["arguments"])
-    except (TypeError, KeyError) as error:
-        raise UsageError(f"the description of a {name} does not fit: {error}") from None
+    except (*MISFITS, MemoryError) as error:
+        raise UsageError(f"the description of a {name} does not fit: {reason(error)}") from None
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+def load_weights(model: nn.Module, path: Path, device: torch.device | str = "cpu") -> None:
+    """Give a network the weights of a ``best.pt``.
+
+    Raises:
+        UsageError: where there is no such file, or it is of no use to this network.
+        RunFailed: where the system cannot read it.
+    """
+    try:
+        content = checkpoint.load(path, device)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is gone; start the run anew") from None
+    except checkpoint.UnreadableCheckpoint as error:
+        raise RunFailed(f"{error}; try again") from None
+    except checkpoint.BrokenCheckpoint as error:
+        raise UsageError(f"{error}; start the run anew") from None
+    try:
+        model.load_state_dict(content["weights"])
+    except MISFITS as error:
+        raise UsageError(f"{path} does not fit this network: {reason(error)}") from None
+    _require_finite(model, path)
+
+
+def _require_finite(model: nn.Module, path: Path) -> None:
+    for name, parameter in model.named_parameters():
+        require(bool(parameter.isfinite().all()), f"{path} is of no use: its weights {name} are not finite")
+
+
+def load(
+    path: Path,
+    device: torch.device | str = "cpu",
+    noun: str = "network",
+    missing: str | None = None,
+    **about: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
     """The trained network of a ``best.pt``, in evaluation mode, and what is stored beside it (data set, classes,
     normalisation).
 
+    Args:
+        noun: what messages call it. missing: what they say where there is no file.
+        about: the type of each thing that must be stored beside it; ``[float]`` is a list of numbers.
+
     Raises:
         UsageError: where there is no such file, or it is no network of this lab.
+        RunFailed: where the system cannot read it.
     """
+    path = Path(path)
     try:
-        content = checkpoint.load(Path(path), device)
-        require(isinstance(content, dict), f"{path} holds no network of this lab")
-        model, about = build(content["model"]), content["about"]
-        model.load_state_dict(content["weights"])
+        content = checkpoint.load(path, device)
     except FileNotFoundError:
-        raise UsageError(f"no file {path}; train a network first") from None
+        raise UsageError(missing or f"no file {path}; train a network first") from None
+    except checkpoint.UnreadableCheckpoint as error:
+        raise RunFailed(f"{error}; try again") from None
     except checkpoint.BrokenCheckpoint as error:
         raise UsageError(str(error)) from None
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} holds no network of this lab: {reason}") from None
-    return model.to(device).eval(), about
+    try:
+        model, beside = build(content["model"]), content["about"]
+        require(isinstance(beside, dict), f"beside its weights is {in_words(beside)}")
+        for name, kind in about.items():
+            each, kind = (beside[name], kind[0]) if isinstance(kind, list) else ([beside[name]], kind)
+            fits = isinstance(each, list) and all(isinstance(value, kind) for value in each)
+            require(fits, f"its {name} is {in_words(beside[name])} of another kind")
+        model.load_state_dict(content["weights"])
+    except (*MISFITS, UsageError) as error:
+        raise UsageError(f"{path} holds no {noun} of this lab: {reason(error)}") from None
+    _require_finite(model, path)
+    return model.to(device).eval(), beside

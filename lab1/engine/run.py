@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from lab1.engine import checkpoint, distributed, finished, logbook
 from lab1.engine.config import UsageError
+from lab1.engine.files import MISFITS, reason
+from lab1.engine.files import in_words as kind_of
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.registry import check, describe
 
@@ -46,15 +48,15 @@ class Run:
             self.say(note)
         if not resumed:
             if distributed.rank() == 0:
-                self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
+                self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name(), self.settings())
             self.folder = Path(distributed.from_first_process(str(self.folder)))
             self.say(f"{self._network_in_words()} on {task}, {self._place_in_words()}")
         first = distributed.rank() == 0 and not self.over
         self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
-        if first:
+        if first and resumed:
             logbook.write_json(self.settings(), self.folder / "config.json")
-            if not resumed:
-                self.log.configuration(self.settings(), self.charted)
+        elif first:
+            self.log.configuration(self.settings(), self.charted)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
@@ -87,11 +89,10 @@ class Run:
         if self.over:
             return
         self._restore()
-        results = finished.read_results(self.folder)
+        results = finished.read_results(self.config, self.folder) or {}
         # A run that was made longer and stopped before its new test still has the results of the shorter one.
-        self.over = (
-            self.finished() and results is not None and results.get("steps", results.get("epochs")) == self.clock()
-        )
+        done = results.get("steps", results.get("epochs"))
+        self.over = self.finished() and "test" in results and done == self.clock()
         if self.over:
             self.say(f"{finished.shown(self.folder)} is finished and tested: test {in_words(results['test'])}")
 
@@ -104,15 +105,22 @@ class Run:
             self.model.load_state_dict(content["weights"])
             self.optimizer.load_state_dict(content["optimizer"])
             for name in PROGRESS:
-                setattr(self, name, content[name])
+                self._put_back(name, content[name])
             self.restore_more(content)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UsageError(f"{self.folder} does not fit this network: {str(error).splitlines()[0]}") from None
-        if distributed.rank() == 0:
-            self.averages = Averages(content["sums"], content["weight"])
-        if distributed.rank() < len(content["random_states"]):
-            checkpoint.restore_random_states(content["random_states"][distributed.rank()])
+            if distributed.rank() == 0:
+                self.averages = Averages(content["sums"], content["weight"])
+            if distributed.rank() < len(content["random_states"]):
+                checkpoint.restore_random_states(content["random_states"][distributed.rank()])
+        except MISFITS as error:
+            raise UsageError(f"{self.folder} does not fit this network: {reason(error)}") from None
         self.say(f"resuming {self.folder} {self.where()}")
+
+    def _put_back(self, name: str, value: Any) -> None:
+        number = (int, float)
+        kind = number if isinstance(getattr(self, name), number) else type(getattr(self, name))
+        if not isinstance(value, kind):
+            raise TypeError(f"its {name} is {kind_of(value)}")
+        setattr(self, name, value)
 
     def _save_best(self) -> None:
         if distributed.rank() == 0:
@@ -128,7 +136,7 @@ class Run:
 
     def tested(self) -> dict[str, Any] | None:
         """What the test found, of a run that was resumed though it is finished; None of any other."""
-        return finished.read_results(self.folder)["test"] if self.over else None
+        return finished.read_results(self.config, self.folder)["test"] if self.over else None
 
     def outcome(self) -> dict[str, Any]:
         """What ``results.json`` says of how the training went."""

@@ -4,9 +4,8 @@ An entry is written when its network is done, so that a series that is stopped l
 """
 
 import contextlib
-import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from lab1.engine import logbook
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
+from lab1.engine.files import MISFITS, read_object, reason
 from lab1.engine.finished import is_published, shown
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
@@ -21,13 +21,14 @@ FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", 
 
 
 def open_series(
-    config: RunConfig, plan: list[dict[str, Any]]
+    config: RunConfig, plan: list[dict[str, Any]], summary: Callable[[list[dict[str, Any]]], Any]
 ) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
     """The folder of a series, a new one or the one to resume, the entries that are done, and what of the plan is left
     to do. Where nothing is left, no file of the folder is touched.
 
     Args:
         plan: of each run of the series, what its entry says of it, such as ``{"depth": 5, "seed": 0}``.
+        summary: what the script makes of its entries; it fails on those that are not its own.
 
     Raises:
         UsageError: where a flag was changed that what is done depends on, or the results cannot be read, or something
@@ -35,35 +36,50 @@ def open_series(
     """
     entries = []
     if config.resume is None:
-        folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
+        folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     else:
         folder = Path(config.resume)
-        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        before = read_object(folder / "config.json")
         changed = [name for name, value in config.as_dict().items() if name not in FREE and before.get(name) != value]
         flags = ", ".join("--" + name.replace("_", "-") for name in changed)
         require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
-        entries = read_entries(folder / "results.json")
-    left = [one for one in plan if not any(all(entry[key] == one[key] for key in one) for entry in entries)]
+        entries = read_entries(folder / "results.json", logbook.script_name(config), summary)
+    left = [one for one in plan if not any(all(entry.get(key) == one[key] for key in one) for entry in entries)]
     if left:
         require(
             not is_published(folder),
             f"{shown(folder)}: published runs stay as they are; to train one of your own, leave out --resume and give "
             "the flags of its config.json with yours",
         )
-        logbook.write_json(config.as_dict(), folder / "config.json")
+        if config.resume is not None:
+            logbook.write_json(config.as_dict(), folder / "config.json")
     else:
         print(f"{shown(folder)} is finished: its results.json stands")
     return folder, entries, left
 
 
-def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of a ``results.json``; none where it is not there yet. UsageError where it cannot be read."""
-    if not path.exists():
-        return []
+def read_entries(
+    path: Path, script: str | None = None, summary: Callable[[list[dict[str, Any]]], Any] = list
+) -> list[dict[str, Any]]:
+    """The entries of a ``results.json``; none where it is not there yet.
+
+    Args:
+        script: whose it must be. summary: what must take its entries.
+
+    Raises:
+        UsageError: where it cannot be read, or is of another script, or its entries are not as they were written.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["runs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        results = read_object(path)
+    except FileNotFoundError:
+        return []
+    require(script in (None, results.get("script")), f"{path} is of another script: {results.get('script')!r}")
+    try:
+        entries = [dict(entry) for entry in results["runs"]]
+        summary(entries)
+    except MISFITS as error:
+        raise UsageError(f"{path} is not as it was written: {reason(error)}") from None
+    return entries
 
 
 def write_series(

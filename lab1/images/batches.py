@@ -146,6 +146,10 @@ def split_batches(
     )
 
 
+# The types of what ``about_data`` returns.
+ABOUT = {"dataset": str, "classes": [str], "mean": [float], "std": [float]}
+
+
 def about_data(data: ImageData, batches: Batches) -> dict:
     """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
     return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab1.engine.config import REPOSITORY, UsageError, require
+from lab1.engine.files import reason
 from lab2 import hub
 
 
@@ -129,10 +130,14 @@ def build(description: dict[str, Any], data_folder: Path = REPOSITORY / "data", 
     Raises:
         UsageError: for another description.
     """
-    kind = description.get("kind")
-    if kind == "characters":
-        return Characters(description["characters"])
-    if kind == "bpe":
-        return BytePairs(description["serialised"])
-    require(kind == "pretrained", f"a tokenizer of kind {kind!r} is none of this lab's")
-    return Pretrained(description["name"], data_folder, download)
+    try:
+        kind = description["kind"]
+        if kind == "characters":
+            return Characters(description["characters"])
+        if kind == "bpe":
+            return BytePairs(description["serialised"])
+        name = description["name"] if kind == "pretrained" else None
+    except Exception as error:  # tokenizers raises nothing more special
+        raise UsageError(f"a run's tokenizer cannot be made again: {reason(error)}") from None
+    require(isinstance(name, str), f"a tokenizer of kind {kind!r} is none of this lab's")
+    return Pretrained(name, data_folder, download)

@@ -38,7 +38,7 @@ def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, 
             from lab2.language import tokens
 
             gpt, about = models.load(folder / "best.pt", device)
-            tokenizer = tokens.build(about["tokenizer"], data_folder, download)
+            tokenizer = tokens.build(about.get("tokenizer"), data_folder, download)
             count = sum(parameter.numel() for parameter in gpt.parameters())
             return LanguageModel(gpt, tokenizer.encode, [], gpt.context, count)
     from transformers import AutoModelForCausalLM

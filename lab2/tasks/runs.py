@@ -1,6 +1,5 @@
 """What the scripts with encoders share: dry runs without a download, runs that no Trainer writes, tables of runs."""
 
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -8,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.config import RunConfig
+from lab1.engine.config import RunConfig, UsageError
+from lab1.engine.files import read_object, that_fit
 
 
 def use_tiny(config: RunConfig, data: str | None = None, model: str | None = None) -> None:
@@ -49,9 +49,8 @@ def write_run(config: RunConfig, device, results: dict[str, Any], draw: Callable
     from lab1.engine import logbook
     from lab1.engine.finished import shown
 
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()
-    logbook.write_json(settings, folder / "config.json")
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), settings)
     head = {"script": logbook.script_name(config), "config": settings}
     logbook.write_results(head | results | {"environment": logbook.environment(device)}, folder / "results.json")
     log = logbook.Logbook(folder)
@@ -68,15 +67,18 @@ def write_run(config: RunConfig, device, results: dict[str, Any], draw: Callable
 
 
 def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[dict[str, Any]]:
-    """The results of a script's finished runs on a data set, in a folder; what cannot be read is passed over."""
+    """The results of a script's finished runs on a data set, in a folder. What cannot be read is passed over with a
+    line on standard error."""
     found = []
     for path in sorted(folder.glob("*/results.json")):
         try:
-            run = json.loads(path.read_text(encoding="utf-8"))
-            same = run["script"] == script and run["dataset"] == dataset and run["config"]["dry_run"] is dry_run
-        except (OSError, ValueError, KeyError, TypeError):
+            run = read_object(path)
+        except (UsageError, FileNotFoundError) as error:
+            print(f"passing over a run: {error}", file=sys.stderr)
             continue
-        found += [run | {"name": path.parent.name}] if same else []
+        config = run.get("config")
+        same = (run.get("script"), run.get("dataset")) == (script, dataset) and isinstance(config, dict)
+        found += [run | {"name": path.parent.name}] if same and config.get("dry_run") is dry_run else []
     return found
 
 
@@ -101,11 +103,17 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def classification_table(folder: Path, dataset: str, dry_run: bool) -> str:
     """What people read of all runs so far: a line a method."""
-    lines = [f"{dataset:28s}{'runs':>5s}{'accuracy':>17s}{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"]
-    for row in classification_rows(read_runs(folder, "lab2/classify_text.py", dataset, dry_run)):
+    head = f"{dataset:28s}{'runs':>5s}{'accuracy':>17s}{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"
+    runs = read_runs(folder, "lab2/classify_text.py", dataset, dry_run)
+    return "\n".join([head, *_lines(that_fit(_lines, runs))])
+
+
+def _lines(runs: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in classification_rows(runs):
         spread = "" if row["accuracy_sd"] is None else f" ± {row['accuracy_sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}".replace("%", "") + " %"
         name = f"{row['method']} {row['model']}"[:28]
         numbers = f"{row['macro_f1']:10.4f}{row['trainable_parameters']:12,d}{row['seconds']:9.1f}"
         lines.append(f"{name:28s}{row['runs']:5d}{accuracy:>17s}{numbers}")
-    return "\n".join(lines)
+    return lines

@@ -3,11 +3,11 @@
 Nothing here imports torch at the top: ``--help`` answers at once.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lab1.engine.config import RunConfig, require
+from lab1.engine.files import read_object
 from lab3.config import RLConfig, prepare_torch
 
 
@@ -22,7 +22,7 @@ def environment(config: RunConfig) -> str:
 
     if ":" in config.env and config.resume is not None:
         file = Path(config.resume) / "config.json"
-        saved = str(json.loads(file.read_text(encoding="utf-8")).get("env")) if file.exists() else ""
+        saved = str(read_object(file).get("env")) if file.exists() else ""
         require(":" not in saved, f"{file} names a module, {saved!r}: it must hold the environment's id alone")
     return vector.find_id(config.env)
 

@@ -8,9 +8,8 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from lab1.engine import checkpoint
-from lab1.engine.config import REPOSITORY, UsageError, find_run, require
-from lab1.engine.registry import build
+from lab1.engine import registry
+from lab1.engine.config import REPOSITORY, find_run, require
 from lab3 import models
 
 
@@ -62,19 +61,8 @@ def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str
     Raises:
         UsageError: where there is none, its file cannot be read, or it cannot act like that.
     """
-    path = find_run(str(run), REPOSITORY / "lab3" / "model", REPOSITORY / "lab3" / "model" / "published") / "best.pt"
-    try:
-        content = checkpoint.load(path, device)
-        model = build(content["model"])
-        model.load_state_dict(content["weights"])
-        about = content["about"]
-        actions = actions or about.get("actions", "greedy")
-        return Agent(model.to(device).eval(), str(about["env"]), actions, seed)
-    except FileNotFoundError:
-        why = "its first evaluation was not reached, or its weights are too large to be published: train it yourself"
-        raise UsageError(f"{path.parent} has no best.pt: {why}") from None
-    except checkpoint.BrokenCheckpoint as error:
-        raise UsageError(str(error)) from None
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} holds no agent of this lab: {reason}") from None
+    folder = find_run(str(run), REPOSITORY / "lab3" / "model", REPOSITORY / "lab3" / "model" / "published")
+    why = "its first evaluation was not reached, or its weights are too large to be published: train it yourself"
+    model, about = registry.load(folder / "best.pt", device, "agent", f"{folder} has no best.pt: {why}", env=str)
+    require(isinstance(model, models.Policy | models.QNetwork), f"{folder / 'best.pt'} holds no agent of this lab")
+    return Agent(model, about["env"], actions or about.get("actions", "greedy"), seed)

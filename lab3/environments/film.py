@@ -1,7 +1,6 @@
 """Films of what an environment shows: an animated GIF by Pillow, an MP4 by OpenCV, written whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lab1.engine.config import UsageError
+from lab1.engine.files import replace
 
 GIF_WIDTH, GIF_RATE = 320, 25  # pixels and frames a second, at most
 # VP9 plays in browsers and players, and opencv-python brings its encoder, unlike that of H.264, along. MPEG-4 is what
@@ -80,6 +80,6 @@ def open_film(path: Path | None, rate: float) -> Iterator[Gif | Mp4 | None]:
     try:
         yield film
         film.finish()
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

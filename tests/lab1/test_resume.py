@@ -152,8 +152,8 @@ def test_killed_at_any_moment(strike, uninterrupted, tmp_path):
 
 
 def test_a_full_disk_and_a_broken_checkpoint(strike, uninterrupted, tmp_path):
-    # The fifth fsync: those of the first epoch's best.pt, its folder, last.pt, its folder twice came before it.
-    full = strike("fsync", 6, 0, *FLAGS, "--model-dir", tmp_path)
+    # Those of config.json and of the first epoch's best.pt, its folder, last.pt, its folder twice came before it.
+    full = strike("fsync", 7, 0, *FLAGS, "--model-dir", tmp_path)
     folder = the_run(tmp_path)
     assert full.returncode == 1
     assert len(full.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ import torch
 
 from lab1.engine import checkpoint
 from lab1.engine.checkpoint import BrokenCheckpoint, load_newest, save_newest
-from lab1.engine.config import UsageError
+from lab1.engine.config import RunFailed, UsageError
 
 
 def content(number: int = 0) -> dict:
@@ -361,3 +361,54 @@ def test_killed_at_any_moment_the_newest_checkpoint_is_whole(tmp_path, capsys):
         assert "last.pt.tmp" not in names(tmp_path / trial)
         assert set(names(tmp_path / trial)) <= {"last.pt", "previous.pt"}
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("thing", "what"),
+    [([1, 2], "a list"), (3, "a number"), ("text", "a text"), (None, "nothing"), (torch.ones(2), "Tensor")],
+)
+def test_a_whole_file_that_is_no_dictionary_is_passed_over(tmp_path, capsys, thing, what):
+    for number in (1, 2):
+        save_newest(content(number), tmp_path)
+    checkpoint.save(thing, tmp_path / "last.pt")
+    with pytest.raises(BrokenCheckpoint, match=f"is no checkpoint of these labs: it holds .*{what}$"):
+        checkpoint.load(tmp_path / "last.pt")
+    assert same(load_newest(tmp_path), content(1))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_link_to_nowhere_is_broken_and_not_missing(tmp_path):
+    (tmp_path / "last.pt").symlink_to(tmp_path / "gone.pt")
+    assert "is a link to a file that is not there" in refusal(load_newest, tmp_path)
+
+
+def unreadable(monkeypatch, code: int, *unread: str) -> None:
+    """Let the files of these names be unreadable."""
+    read = Path.read_bytes
+
+    def read_bytes(path):
+        if path.name in unread:
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+def test_what_one_may_not_read_is_not_passed_over(tmp_path, monkeypatch):
+    for number in (1, 2):
+        save_newest(content(number), tmp_path)
+    unreadable(monkeypatch, errno.EACCES, "last.pt")
+    with pytest.raises(RunFailed, match=r"last\.pt cannot be read: Permission denied$"):
+        load_newest(tmp_path)
+
+
+def test_what_a_failing_disk_does_not_give_is_passed_over_where_there_is_another(tmp_path, monkeypatch, capsys):
+    for number in (1, 2):
+        save_newest(content(number), tmp_path)
+    with monkeypatch.context() as patch:
+        unreadable(patch, errno.EIO, "last.pt")
+        assert same(load_newest(tmp_path), content(1))
+    assert "last.pt cannot be read: Input/output error" in capsys.readouterr().err
+    unreadable(monkeypatch, errno.EIO, "last.pt", "previous.pt")
+    with pytest.raises(RunFailed, match=r"has no checkpoint that can be read now .*; try again$"):
+        load_newest(tmp_path)

@@ -1,6 +1,7 @@
 """Registered networks: what is noted of them, what is refused, and that they come back as they were."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -166,3 +167,61 @@ def test_a_network_is_made_with_what_it_takes_of_what_is_offered():
             super().__init__()
 
     assert registry.make(Free, classes=3, depth=9).arguments == {"classes": 3, "depth": 9}
+
+
+def stored(folder, **changed):
+    """A ``best.pt`` of a small network, with something else in it."""
+    model = linear()(3)
+    content = {
+        "model": registry.describe(model),
+        "weights": model.state_dict(),
+        "about": {"dataset": "a", "mean": [0.5]},
+    }
+    checkpoint.save(content | changed, folder / "best.pt")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (
+            {"weights": {"layer.weight": torch.full((2, 3), math.nan), "layer.bias": torch.zeros(2)}},
+            "layer.weight are not",
+        ),
+        (
+            {"weights": {"layer.weight": torch.zeros(2, 4), "layer.bias": torch.zeros(2)}},
+            "Error(s) in loading state_dict",
+        ),
+        ({"weights": [1]}, "holds no network of this lab"),
+        ({"model": [1]}, "its description is a list"),
+        ({"model": {"class": ["Linear"]}}, "a network of class ['Linear'] is none"),
+        ({"model": {"class": "Linear", "arguments": {"inputs": -1}}}, "the description of a Linear does not fit"),
+        ({"about": None}, "beside its weights is nothing"),
+        ({"about": {"mean": [0.5]}}, "'dataset' is missing"),
+        ({"about": {"dataset": 3, "mean": [0.5]}}, "its dataset is a number"),
+        ({"about": {"dataset": "a", "mean": 0.5}}, "its mean is a number"),
+        ({"about": {"dataset": "a", "mean": ["b"]}}, "its mean is a list"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_in_one_line(tmp_path, changed, why):
+    stored(tmp_path)
+    registry.load(tmp_path / "best.pt", dataset=str, mean=[float])
+    stored(tmp_path, **changed)
+    line = refusal(registry.load, tmp_path / "best.pt", dataset=str, mean=[float])
+    assert str(tmp_path / "best.pt") in line
+    assert why in line
+
+
+def test_the_weights_to_test_are_checked_too(tmp_path):
+    model = stored(tmp_path)
+    registry.load_weights(model, tmp_path / "best.pt")
+    stored(tmp_path, weights={"layer.weight": torch.full((2, 3), math.inf), "layer.bias": torch.zeros(2)})
+    assert "layer.weight are not finite" in refusal(registry.load_weights, model, tmp_path / "best.pt")
+    stored(tmp_path, weights=None)
+    assert "does not fit this network" in refusal(registry.load_weights, model, tmp_path / "best.pt")
+    (tmp_path / "best.pt").unlink()
+    assert "is gone; start the run anew" in refusal(registry.load_weights, model, tmp_path / "best.pt")
+    (tmp_path / "best.pt").mkdir()
+    assert "is a folder and no checkpoint; start the run anew" in refusal(
+        registry.load_weights, model, tmp_path / "best.pt"
+    )

@@ -1,0 +1,56 @@
+"""A run that is broken is passed over with a line; the others are drawn."""
+
+import json
+
+import pytest
+
+from lab1.engine.config import UsageError
+from lab1.engine.figures import draw, read_runs
+
+RUN = {"script": "lab1/train_mlp.py", "config": {}, "dataset": "mnist", "test": {"loss": 0.5}}
+BROKEN = {
+    "a-list": "[1]",
+    "a-number": "3",
+    "empty": "",
+    "cut": '{"script": ',
+    "no-script": '{"config": {}, "dataset": "mnist"}',
+    "no-config": '{"script": "x", "config": [], "dataset": "mnist"}',
+    "no-dataset": '{"script": "x", "config": {}, "dataset": 3}',
+}
+
+
+def write(folder, runs):
+    for name, text in runs.items():
+        (folder / name).mkdir()
+        (folder / name / "results.json").write_text(text)
+
+
+def test_broken_runs_are_passed_over_by_name(tmp_path, capsys):
+    write(tmp_path, BROKEN | {"good": json.dumps(RUN)})
+    (tmp_path / "folder" / "results.json").mkdir(parents=True)
+    assert read_runs(tmp_path) == [RUN | {"name": "good"}]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(BROKEN) + 1
+    for name, line in zip(sorted([*BROKEN, "folder"]), lines, strict=True):
+        assert line.startswith(f"passing over a run: {tmp_path / name / 'results.json'} ")
+
+
+def test_where_every_run_is_broken_there_is_nothing_to_draw(tmp_path, capsys):
+    write(tmp_path, BROKEN)
+    with pytest.raises(UsageError, match="holds no finished run that can be read"):
+        read_runs(tmp_path)
+    assert len(capsys.readouterr().err.splitlines()) == len(BROKEN)
+
+
+def test_what_cannot_be_drawn_is_left_out(capsys):
+    def figures(runs):
+        return {run["name"]: run["test"]["loss"] + 1 for run in runs}
+
+    runs = [RUN | {"name": "a"}, RUN | {"name": "b", "test": []}, RUN | {"name": "c", "test": {"loss": "low"}}]
+    assert draw(figures, runs[:1]) == {"a": 1.5}
+    assert capsys.readouterr().err == ""
+    assert draw(figures, runs) == {"a": 1.5}
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["passing over b", "passing over c"]
+    with pytest.raises(UsageError, match="there is no run that can be drawn"):
+        draw(figures, runs[1:])

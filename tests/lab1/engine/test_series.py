@@ -1,0 +1,44 @@
+"""A series goes on only from what its own script wrote."""
+
+import json
+
+import pytest
+
+from lab1.engine.config import UsageError
+from lab1.engine.series import read_entries
+from lab1.sweep_depth import summary
+
+ENTRY = {"depth": 2, "seed": 0, "residual": False, "parameters": 5, "macs": 7, "seconds": 1.0}
+SCRIPT = "lab1/sweep_depth.py"
+
+
+def test_entries_are_read_and_none_where_there_is_no_file(tmp_path):
+    path = tmp_path / "results.json"
+    assert read_entries(path, SCRIPT, summary) == []
+    runs = [ENTRY | {"test": {"accuracy": 0.5}}]
+    path.write_text(json.dumps({"script": SCRIPT, "runs": runs}))
+    assert read_entries(path, SCRIPT, summary) == read_entries(path) == runs
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([], "it holds a list"),
+        (3, "it holds a number"),
+        ({}, "is of another script: None"),
+        ({"script": "lab3/compare_agents.py", "runs": []}, "is of another script: 'lab3/compare_agents.py'"),
+        ({"script": SCRIPT}, "'runs' is missing"),
+        ({"script": SCRIPT, "runs": 3}, "not iterable"),
+        ({"script": SCRIPT, "runs": [3]}, "is not as it was written"),
+        ({"script": SCRIPT, "runs": [{}]}, "is missing"),
+        ({"script": SCRIPT, "runs": [ENTRY | {"test": {"accuracy": "high"}}]}, "is not as it was written"),
+    ],
+)
+def test_other_results_are_refused_in_one_line(tmp_path, content, why):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError) as caught:
+        read_entries(path, SCRIPT, summary)
+    (line,) = str(caught.value).splitlines()
+    assert str(path) in line
+    assert why in line
