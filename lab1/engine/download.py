@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lab1.engine import network
+from lab1.engine.files import replace
 from lab1.engine.network import Unavailable, most_telling, trouble
 
 CONNECTIONS = 20  # to one server, as long as each brings something
