@@ -101,7 +101,7 @@ def train(config: Config, data, device) -> dict[str, Any]:
         limit = 3 if config.dry_run else None
         return TextBatches(encode(tokenizer, items, length), labels, size, tokenizer.pad_token_id, seed, limit)
 
-    trainer = TaskTrainer(model, config, {"dataset": data.name, "classes": data.classes}, tokenizer=tokenizer)
+    trainer = TaskTrainer(model, config, data.about() | {"classes": data.classes}, tokenizer=tokenizer)
     trainer.train(batches("train"), batches("validation"))
     return trainer.test(batches("test"))
 
@@ -135,8 +135,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     confusion = chosen.confusion["test"]
     test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
-    results = {
-        "dataset": data.name,
+    results = data.about() | {
         "parameters": encoder_parameters + chosen.parameters,
         "seconds": round(seconds, 2),
         "chosen": chosen.settings,

@@ -21,7 +21,8 @@ POOLINGS = ("cls", "mean")
 
 class Encoder(nn.Module):
     """A transformers model as the Trainer wants it: a dictionary of token tensors in, logits ``[B, K]`` out, or for a
-    model without a head sentence vectors ``[B, D]``: the mean over tokens, of length 1 (Reimers & Gurevych 2019)."""
+    model without a head sentence vectors ``[B, D]``: the mean over tokens, of length 1 (Reimers & Gurevych 2019). The
+    logit of a choice that a question does not have is minus infinity."""
 
     def __init__(self, network: nn.Module, task: str):
         super().__init__()
@@ -29,10 +30,21 @@ class Encoder(nn.Module):
         self.arguments = {"task": task, "config": network.config.to_dict()}
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        if self.task == "choice":
+            return self.choose(inputs)
         found = self.network(**inputs)
         if self.task == "features":
             return F.normalize(pool(found.last_hidden_state, inputs["attention_mask"], "mean"), dim=-1)
         return found.logits
+
+    def choose(self, inputs: dict[str, Tensor]) -> Tensor:
+        """A logit a choice, ``[B, C]``, from inputs ``[B, C, T]``."""
+        there = inputs["attention_mask"].any(-1)  # [B, C]: a choice that is padding throughout is none
+        if there.all():
+            return self.network(**inputs).logits
+        # Attention over padding alone is not defined: the others go in as questions of one choice each.
+        logits = self.network(**{name: tokens[there][:, None] for name, tokens in inputs.items()}).logits[:, 0]
+        return logits.new_full(there.shape, -torch.inf).masked_scatter(there, logits)
 
 
 def load_tokenizer(name: str, data_folder: Path, download: bool = True) -> Any:

@@ -12,8 +12,9 @@ from sklearn.metrics import ndcg_score
 
 from lab1.engine.config import Interrupted, UsageError
 from lab2 import retrieve
-from lab2.tasks import datasets, ranking, retrieval, tiny
+from lab2.tasks import ranking, retrieval, tiny
 from lab2.tasks.retrieval import PairBatches, RetrievalTrainer, info_nce
+from lab2.tasks.search import load_search
 
 
 def test_words():
@@ -112,7 +113,7 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(places):
-    return datasets.load_search("deeds", places)
+    return load_search("deeds", places)
 
 
 def pairs(places, data, **changes):

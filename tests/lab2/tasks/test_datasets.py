@@ -13,6 +13,8 @@ from lab1.engine.config import UsageError
 from lab2 import hub
 from lab2.tasks import datasets, tiny
 from lab2.tasks.batches import POOL, TextBatches, encode
+from lab2.tasks.choices import load_choices
+from lab2.tasks.search import load_search
 
 
 def write(path, rows):
@@ -126,7 +128,7 @@ def test_choices_in_every_shape(tmp_path):
         write(tmp_path / name / "train.jsonl", [row | {key: number % 4} for number in range(40)])
         write(tmp_path / name / "validation.jsonl", [row])
         write(tmp_path / name / "test.jsonl", [row | {key: -1}])  # SWAG keeps its test labels to itself
-        data = datasets.load_choices(str(tmp_path / name), tmp_path)
+        data = load_choices(str(tmp_path / name), tmp_path)
         assert data.classes == ["A", "B", "C", "D"]
         assert [len(items) for items, _ in data.parts.values()] == [36, 4, 1]
         assert data.parts["test"][0] == [("It rains. She", ["gets wet.", "flies.", "is a cup.", "melts."])]
@@ -143,7 +145,7 @@ def test_choices_that_cannot_be_used(tmp_path):
     for number, (message, rows) in enumerate(refused.items()):
         write(tmp_path / f"{number}.jsonl", rows)
         with pytest.raises(UsageError, match=message):
-            datasets.load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
+            load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
 
 
 def test_a_collection_in_beirs_format(tmp_path):
@@ -152,19 +154,19 @@ def test_a_collection_in_beirs_format(tmp_path):
     write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
     write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
-    data = datasets.load_search(str(folder), tmp_path)
+    data = load_search(str(folder), tmp_path)
     assert data.documents == {"1": "Wings lift", "2": "drag"}
     # Query b has nothing relevant: no ranking is right or wrong for it.
     assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
     (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n")
     with pytest.raises(UsageError, match="its columns, 'query-id,corpus-id,score', have commas between them; use tabs"):
-        datasets.load_search(str(folder), tmp_path)
+        load_search(str(folder), tmp_path)
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
     with pytest.raises(UsageError, match="1 queries are not among the queries"):
-        datasets.load_search(str(folder), tmp_path)
+        load_search(str(folder), tmp_path)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(UsageError, match=r"not in BEIR's format: no .*queries\.jsonl"):
-        datasets.load_search(str(folder), tmp_path)
+        load_search(str(folder), tmp_path)
 
 
 def sequences(lengths):
@@ -250,9 +252,9 @@ def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
     ("load", "dataset", "source"),
     [
         (datasets.load_texts, "ag_news", "fancyzhx/ag_news"),
-        (datasets.load_choices, "swag", "allenai/swag"),
-        (datasets.load_choices, "codah", "jaredfern/codah"),
-        (datasets.load_search, "scifact", "mteb/scifact"),
+        (load_choices, "swag", "allenai/swag"),
+        (load_choices, "codah", "jaredfern/codah"),
+        (load_search, "scifact", "mteb/scifact"),
     ],
 )
 def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load, dataset, source):

@@ -98,7 +98,8 @@ def test_frozen_features_by_layer_by_hand():
 
 def answered(validation, test, seed=0, method="finetune", loss="cross-entropy", model="hub/mini"):
     config = {"method": method, "loss": loss, "model": model, "seed": seed}
-    return {"config": config, "validation": {"accuracy": validation}, "test": {"accuracy": test}}
+    found = {"validation": {"accuracy": validation}, "test": {"accuracy": test}}
+    return found | {"config": config, "choices": [4], "chance": 0.25}
 
 
 def test_multiple_choice_by_hand():
