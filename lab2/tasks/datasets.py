@@ -147,6 +147,7 @@ def split(parts: Examples, name: str, hidden: tuple[str, ...] = ()) -> tuple[Exa
         UsageError: where there are too few examples to split.
     """
     parts, sources = dict(parts), {part: part for part in PARTS}
+    missing = " and ".join(part for part in PARTS if part not in parts)
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
         sources["test"] = "validation"
@@ -160,6 +161,8 @@ def split(parts: Examples, name: str, hidden: tuple[str, ...] = ()) -> tuple[Exa
     shown = {"validation": "its validation part"}
     changed = [f"{part} is {shown.get(source, source)}" for part, source in sources.items() if part != source]
     if changed and rank() == 0:
-        why = f"{name} hides the labels of its {' and '.join(hidden)} part" if hidden else f"{name} has not all parts"
+        why = (
+            f"{name} hides the labels of its {' and '.join(hidden)} part" if hidden else f"{name} has no {missing} part"
+        )
         print(f"{why}: here {' and '.join(changed)}", file=sys.stderr)
     return {part: parts[part] for part in PARTS}, sources

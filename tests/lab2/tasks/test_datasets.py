@@ -138,35 +138,13 @@ def test_choices_in_every_shape(tmp_path):
 def test_choices_that_cannot_be_used(tmp_path):
     row = {"question": "q", "choices": ["a", "b"], "label": 0}
     refused = {
-        "one number is needed": [row, row | {"choices": ["a", "b", "c"]}],
-        "a label is beyond 2 choices": [row, row | {"label": 2}],
+        "question 2: the label 2 is beyond 2 choices": [row, row | {"label": 2}],
         "no question, choices and label": [{"question": "q", "label": 0}],
     }
     for number, (message, rows) in enumerate(refused.items()):
         write(tmp_path / f"{number}.jsonl", rows)
         with pytest.raises(UsageError, match=message):
             load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
-
-
-def test_a_collection_in_beirs_format(tmp_path):
-    (tmp_path / "wings" / "qrels").mkdir(parents=True)
-    folder = tmp_path / "wings"
-    write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
-    write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
-    data = load_search(str(folder), tmp_path)
-    assert data.documents == {"1": "Wings lift", "2": "drag"}
-    # Query b has nothing relevant: no ranking is right or wrong for it.
-    assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
-    (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n")
-    with pytest.raises(UsageError, match="its columns, 'query-id,corpus-id,score', have commas between them; use tabs"):
-        load_search(str(folder), tmp_path)
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
-    with pytest.raises(UsageError, match="1 queries are not among the queries"):
-        load_search(str(folder), tmp_path)
-    (folder / "queries.jsonl").unlink()
-    with pytest.raises(UsageError, match=r"not in BEIR's format: no .*queries\.jsonl"):
-        load_search(str(folder), tmp_path)
 
 
 def sequences(lengths):
@@ -187,7 +165,8 @@ def test_questions_keep_their_choices_together(model):
     tokenizer = hub.pretrained(transformers.AutoTokenizer, str(model), model)
     items = [("the cook", ["sings", "wins a fine prize"]), ("a pilot", ["burns", "misses the last train"])]
     tokens = encode(tokenizer, items, 32)
-    inputs, labels = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id).take(torch.tensor([1, 0]))
+    batches = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id, choices=[2, 2])
+    inputs, labels = batches.take(torch.tensor([1, 0]))
     assert labels.tolist() == [0, 1]
     longest = max(map(len, tokens["input_ids"]))
     assert inputs["input_ids"].shape == inputs["token_type_ids"].shape == (2, 2, longest)
@@ -254,6 +233,11 @@ def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
         (datasets.load_texts, "ag_news", "fancyzhx/ag_news"),
         (load_choices, "swag", "allenai/swag"),
         (load_choices, "codah", "jaredfern/codah"),
+        (load_choices, "arc_easy", "allenai/ai2_arc"),
+        (load_choices, "arc_challenge", "allenai/ai2_arc"),
+        (load_choices, "commonsense_qa", "tau/commonsense_qa"),
+        (load_choices, "openbookqa", "allenai/openbookqa"),
+        (load_choices, "hellaswag", "Rowan/hellaswag"),
         (load_search, "scifact", "mteb/scifact"),
     ],
 )
