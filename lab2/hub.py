@@ -73,14 +73,31 @@ def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, *
     try:
         with offline():
             return kind.from_pretrained(str(place or name), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # safetensors, tokenizers, pickle: each has its own, and all speak of these files
         if place is not None:
             raise UsageError(f"{place} cannot be read as {kind.__name__}: {first_line(error)}") from None
     require_hub(name, data_folder, download)
     try:
         return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise UsageError(f"{name} cannot be had from the hub as {kind.__name__}: {first_line(error)}") from None
+
+
+def network(kind: Any, name: str, data_folder: Path, download: bool = True, **options: Any) -> tuple[Any, set[str]]:
+    """A model by ``pretrained``, and the names of those weights that its files do not hold or hold in another shape:
+    they have random values. Only a head may be new, and a pooling layer, never the network below it.
+
+    Raises:
+        UsageError: where it cannot be had, is not of this kind, or lacks weights.
+    """
+    found, about = pretrained(kind, name, data_folder, download, output_loading_info=True, **options)
+    new = {*about["missing_keys"], *(key for key, *_ in about["mismatched_keys"])}
+    body = getattr(found, found.base_model_prefix, found)
+    prefix = "" if body is found else f"{found.base_model_prefix}."
+    lacking = sorted(new & {f"{prefix}{key}" for key in body.state_dict() if "pooler" not in key})
+    some = f"{name} lacks {len(lacking)} of its weights, such as {(lacking or [''])[0]}"
+    require(not lacking, f"{some}: its config.json and its weights do not belong together, or are not whole")
+    return found, new
 
 
 def dataset(name: str, part: str | None, data_folder: Path, download: bool = True) -> dict[str, Any]:
@@ -96,12 +113,12 @@ def dataset(name: str, part: str | None, data_folder: Path, download: bool = Tru
     def load() -> dict[str, Any]:
         return dict(datasets.load_dataset(name, part, cache_dir=str(data_folder / "huggingface")))
 
-    with contextlib.suppress(OSError, ValueError, RuntimeError), offline():
+    with contextlib.suppress(Exception), offline():  # what is not whole in the cache is asked for anew
         return load()
     require_hub(name, data_folder, download)
     try:
         return load()
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise UsageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
 
 

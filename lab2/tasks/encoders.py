@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab1.engine.config import require
 from lab2 import hub
 from lab2.tasks.batches import TextBatches, encode
 
@@ -78,20 +79,18 @@ def load_encoder(
     }
     options = {"num_labels": classes} if task == "classification" else {}
     attention = "eager" if device.type == "cpu" else "sdpa"
-    network, about = hub.pretrained(
+    network, new = hub.network(
         kinds[task],
         name,
         data_folder,
         download,
         dtype=torch.float32,
         attn_implementation=attention,
-        output_loading_info=True,
         ignore_mismatched_sizes=True,  # a head of another number of classes is made anew
         **options,
     )
     if task == "features" and getattr(network, "pooler", None) is not None:
         network.pooler.requires_grad_(False)  # nothing here uses it
-    new = {*about["missing_keys"], *(key for key, *_ in about["mismatched_keys"])}
     return Encoder(network, task), sorted({key.rsplit(".", 1)[0] for key in new})
 
 
@@ -194,6 +193,18 @@ def sentence_vectors(
 
 
 def longest(tokenizer: Any, network: nn.Module, asked: int) -> int:
-    """``asked`` tokens, or as many as the model has positions for, if these are fewer."""
+    """``asked`` tokens, or as many as the model has positions for, if these are fewer. UsageError where the tokenizer
+    is another model's."""
+    require_same_vocabulary(tokenizer, network)
     positions = getattr(network.config, "max_position_embeddings", None)
     return min(asked, tokenizer.model_max_length, positions or asked)
+
+
+def require_same_vocabulary(tokenizer: Any, network: nn.Module) -> None:
+    """Raise UsageError where a tokenizer has tokens that a network knows nothing of."""
+    known = network.get_input_embeddings().num_embeddings
+    require(
+        len(tokenizer) <= known,
+        f"{network.config.name_or_path}: its tokenizer has {len(tokenizer):,} tokens and its network {known:,}: "
+        "they do not belong together",
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from lab1.engine.config import REPOSITORY
 from lab2 import hub
 from lab2.tasks.batches import TextBatches
-from lab2.tasks.encoders import autocast, load_tokenizer
+from lab2.tasks.encoders import autocast, load_tokenizer, require_same_vocabulary
 
 RULES = ("sum", "mean")
 
@@ -44,7 +44,9 @@ def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, 
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(name, data_folder, download)
-    network = hub.pretrained(AutoModelForCausalLM, name, data_folder, download, dtype=torch.float32).to(device).eval()
+    network, _ = hub.network(AutoModelForCausalLM, name, data_folder, download, dtype=torch.float32)
+    require_same_vocabulary(tokenizer, network)
+    network = network.to(device).eval()
     return LanguageModel(
         # Padding comes last, and what comes last changes nothing before it: no mask is needed.
         lambda ids: network(input_ids=ids).logits,
