@@ -135,9 +135,11 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     confusion = chosen.confusion["test"]
     test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
-    results = data.about() | {
+    results = {
+        "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,
         "seconds": round(seconds, 2),
+        "parts": data.sources,
         "chosen": chosen.settings,
         "tried": chosen.tried,
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},

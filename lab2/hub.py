@@ -33,15 +33,16 @@ def locate(name: str, data_folder: Path) -> Path | None:
     return None
 
 
-def require_hub(name: str, data_folder: Path, download: bool = True) -> None:
-    """Return if the hub answers within ten seconds.
+def require_hub(name: str, data_folder: Path, download: bool = True, short: str | None = None) -> None:
+    """Return if the hub answers within ten seconds. ``short`` is what the folder of its files under ``data_folder`` is
+    called, if not by the last part of its name.
 
     Raises:
         Unavailable: if it does not, or nothing may be downloaded; the message names what to fetch and where to put it.
     """
     from huggingface_hub import constants
 
-    place = data_folder / Path(name).name
+    place = data_folder / Path(short or name).name
     title = f"{name} ({constants.ENDPOINT})"
     require_network([constants.ENDPOINT], title, place, download and not constants.HF_HUB_OFFLINE)
 
@@ -100,9 +101,12 @@ def network(kind: Any, name: str, data_folder: Path, download: bool = True, **op
     return found, new
 
 
-def dataset(name: str, part: str | None, data_folder: Path, download: bool = True) -> dict[str, Any]:
-    """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several.
-    What was downloaded before is read without the network.
+def dataset(
+    name: str, part: str | None, data_folder: Path, download: bool = True, short: str | None = None
+) -> dict[str, Any]:
+    """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several;
+    ``short`` is what the labs call it, if not by the last part of its name. What was downloaded before is read without
+    the network.
 
     Raises:
         UsageError: where it cannot be had.
@@ -115,7 +119,7 @@ def dataset(name: str, part: str | None, data_folder: Path, download: bool = Tru
 
     with contextlib.suppress(Exception), offline():  # what is not whole in the cache is asked for anew
         return load()
-    require_hub(name, data_folder, download)
+    require_hub(name, data_folder, download, short)
     try:
         return load()
     except Exception as error:

@@ -48,7 +48,7 @@ class TaskData:
     name: str
     classes: list[str]
     parts: Examples
-    sources: dict[str, str]
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
         """What ``results.json`` says of the data."""
@@ -116,7 +116,7 @@ def load_parts(dataset: str, data_folder: Path, download: bool = True) -> tuple[
     place = hub.locate(dataset, data_folder)
     if place is None:
         source, configuration = HUB.get(dataset, (dataset, None))
-        found = hub.dataset(source, configuration, data_folder, download)
+        found = hub.dataset(source, configuration, data_folder, download, dataset)
         parts = {part: table(rows) for part, rows in found.items() if part in PARTS}
         require("train" in parts, f"{dataset} has no part called train, only {', '.join(found)}")
     else:

@@ -56,7 +56,26 @@ def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     assert torch.equal(datasets.load_texts(str(tmp_path), tmp_path).parts["train"][1], labels)
 
 
-def test_a_missing_test_set_is_the_validation_set(tmp_path):
+@pytest.mark.parametrize(
+    ("labels", "classes", "places"),
+    [
+        (["10", "9", " 9"], ["9", "10"], [1, 0, 0]),  # as a .csv holds them: numbers, in their order
+        ([1, "1", 2.0], ["1", "2"], [0, 0, 1]),
+        (["1", "x", 1], ["1", "x"], [0, 1, 0]),
+        ([True, False, True], ["False", "True"], [1, 0, 1]),
+        ([-3, 4, 4], ["-3", "4"], [0, 1, 1]),
+    ],
+)
+def test_labels_of_every_kind(tmp_path, labels, classes, places):
+    rows = [{"text": "t", "label": label} for label in labels]
+    for part in ("train", "validation", "test"):
+        write(tmp_path / f"{part}.jsonl", rows)
+    data = datasets.load_texts(str(tmp_path), tmp_path)
+    assert data.classes == classes
+    assert data.parts["train"][1].tolist() == places
+
+
+def test_a_missing_test_set_is_the_validation_set(tmp_path, capsys):
     rows = [{"text": f"text {number}", "label": number % 2} for number in range(40)]
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "validation.jsonl", [{"text": "held out", "label": 0}, {"text": "too", "label": 1}])
@@ -64,6 +83,12 @@ def test_a_missing_test_set_is_the_validation_set(tmp_path):
     assert data.parts["test"][0] == ["held out", "too"]
     assert [len(items) for items, _ in data.parts.values()] == [36, 4, 2]
     assert not set(data.parts["train"][0]) & set(data.parts["validation"][0])
+    said = "has no validation and test part: here validation is a tenth of train and test is a tenth of train"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(" has no test part: here validation is a tenth of train and test is its validation part")
+    assert data.sources == {"train": "train", "validation": "a tenth of train", "test": "validation"}
+    assert datasets.load_texts(str(tmp_path / "train.jsonl"), tmp_path).sources["test"] == "a tenth of train"
+    assert capsys.readouterr().err == f"train {said}\n"
 
 
 def test_names_of_known_classes_and_a_single_file(tmp_path):
@@ -87,7 +112,13 @@ def test_texts_that_cannot_be_used(tmp_path):
 
     assert "no column label, only ['text', 'class']" in refusal([{"text": "a", "class": 1}])
     assert "at least two classes" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": 1}])
-    assert "no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    assert "example 2 has no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    assert "example 2 has no label" in refusal([{"text": "a", "label": "x"}, {"text": "b"}])
+    assert "example 1 has no text" in refusal([{"text": None, "label": 1}, {"text": "b", "label": 0}])
+    assert "example 1 has no text" in refusal([{"text": ["a"], "label": 1}, {"text": "b", "label": 0}])
+    assert "example 2 has the label [1]; use a number" in refusal(
+        [{"text": "", "label": 1}, {"text": "b", "label": [1]}]
+    )
     assert "holds no train.csv" in refusal([{"text": "a", "label": 1}], "texts.jsonl")
     assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
