@@ -161,9 +161,13 @@ def search(
     Args:
         choosing: the queries on which the weight of BM25 is chosen by nDCG@10; None where there are none: it is 0.5.
         vectors: texts to vectors of length 1, ``[N, D]``.
+
+    Raises:
+        UsageError: where the vectors are not finite, or the documents hold no words.
     """
     documents = list(data.documents.values())
     index, encoded = BM25(documents), vectors(documents)
+    require(bool(encoded.isfinite().all()), f"{data.name}: the encoder gives vectors that are not finite numbers")
 
     def scores(judgements: Judgements) -> tuple[Tensor, Tensor, Tensor]:
         asked = [data.queries[query] for query in judgements]

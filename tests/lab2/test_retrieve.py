@@ -262,6 +262,8 @@ def test_missing_documents_are_never_drawn_and_never_found(places, tmp_path, dat
     )
     assert found["bm25"]["queries"][1] == found["dense"]["queries"][1] == 0
     assert all(np.isfinite(found[system]["mrr"]) for system in ("bm25", "dense", "hybrid"))
+    with pytest.raises(UsageError, match="deeds: the encoder gives vectors that are not finite numbers"):
+        retrieval.search(data, None, lambda texts: torch.full((len(texts), 2), torch.nan), 1.2, 0.75)
 
 
 def test_missing_documents_are_recorded(places, tmp_path):
