@@ -44,10 +44,10 @@ def load_choices(dataset: str, data_folder: Path, download: bool = True) -> Task
     parts = {}
     for part, found in tables.items():
         questions = [as_question(row) for row in found.rows]
-        require(
-            None not in questions,
-            f"{dataset}, {part}: no question, choices and label, only {found.columns}; a line: {LINE}",
-        )
+        if None in questions:
+            number = questions.index(None)
+            columns = f"row {number + 1}, only {list(found.rows[number])}"
+            raise UsageError(f"{dataset}, {part}: no question, choices and label in {columns}; a line: {LINE}")
         for number, question in enumerate(questions, 1):
             check(question, f"{dataset}, {part}: question {number}")
         parts[part] = questions

@@ -154,6 +154,11 @@ def test_questions_that_are_refused(tmp_path, row, message):
     assert refusal(tmp_path, ROW, row).startswith(f", train: question 2: {message}")
 
 
+def test_a_row_of_no_layout_is_named(tmp_path):
+    said = ", train: no question, choices and label in row 2, only ['question', 'label']; a line: {"
+    assert refusal(tmp_path, ROW, {"question": "It is", "label": 0}).startswith(said)
+
+
 def test_labels_that_are_missing(tmp_path):
     for hidden in (None, "", -1, "-1"):
         rows = [ROW, ROW | {"label": hidden}, ROW]
