@@ -39,7 +39,8 @@ class Config(TrainConfig):
     train_gpt.py, too (default: DistilBERT; for likelihood distilgpt2)."""
     dataset: str = "swag"
     """A folder of train, validation and test as .jsonl with question, choices and label; one such file; or a data set
-    of the hub: swag, codah. A line of a .jsonl, where label counts the choices from 0:
+    of the hub: swag, codah, hellaswag, arc_easy, arc_challenge, commonsense_qa, openbookqa. A line of a .jsonl, where
+    label counts the choices from 0, or is a letter or the choice itself:
     {"question": "The sky is", "choices": ["blue", "green"], "label": 0}"""
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     """cross-entropy: over the choices of a question; margin: max(0, margin - right + wrong) for each wrong choice."""
@@ -72,6 +73,14 @@ class Config(TrainConfig):
         return "-".join(parts + (["margin"] if self.loss == "margin" else []) + [f"seed{self.seed}"])
 
 
+def about(data) -> dict[str, Any]:
+    """What ``results.json`` says of the data: the accuracy of guessing, too."""
+    from lab2.tasks.choices import chance
+
+    items, _ = data.parts["test"]
+    return data.about() | {"choices": sorted({len(choices) for _, choices in items}), "chance": chance(items)}
+
+
 def train(config: Config, data, device) -> dict[str, Any]:
     """Fine-tune an encoder; returns the test metrics."""
     from lab2.tasks import encoders
@@ -87,10 +96,11 @@ def train(config: Config, data, device) -> dict[str, Any]:
         items, labels = data.parts[part]
         size, seed = (config.batch_size, config.seed) if part == "train" else (max(64, config.batch_size), None)
         limit = 3 if config.dry_run else None
-        return TextBatches(encode(tokenizer, items, length), labels, size, tokenizer.pad_token_id, seed, limit)
+        tokens, counts = encode(tokenizer, items, length), [len(choices) for _, choices in items]
+        return TextBatches(tokens, labels, size, tokenizer.pad_token_id, seed, limit, counts)
 
     loss = choice_loss if config.loss == "cross-entropy" else partial(margin_ranking_loss, margin=config.margin)
-    trainer = TaskTrainer(model, config, {"dataset": data.name}, loss, tokenizer)
+    trainer = TaskTrainer(model, config, about(data), loss, tokenizer)
     trainer.train(batches("train"), batches("validation"))
     return trainer.test(batches("test"))
 
@@ -108,8 +118,7 @@ def measure(config: Config, data, device) -> dict[str, Any]:
         scores = likelihood.ending_scores(model, items, config.max_length, 64, device, config.precision)
         correct[part] = {rule: (each.argmax(1) == labels).double().mean().item() for rule, each in scores.items()}
     rule = max(likelihood.RULES, key=correct["validation"].get)
-    results = {
-        "dataset": data.name,
+    results = about(data) | {
         "parameters": model.parameters,
         "seconds": round(time.perf_counter() - began, 2),
         "chosen": {"likelihood": rule},
@@ -123,12 +132,12 @@ def measure(config: Config, data, device) -> dict[str, Any]:
 
 def main(config: Config) -> dict[str, Any]:
     """Returns the test metrics."""
-    from lab2.tasks import datasets, runs
+    from lab2.tasks import choices, runs
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
-    data = datasets.load_choices(config.dataset, config.data_folder(), not config.dry_run)
+    data = choices.load_choices(config.dataset, config.data_folder(), not config.dry_run)
     data = data.thinned(3 * config.batch_size) if config.dry_run else data
     return (train if config.method == "finetune" else measure)(config, data, device)
 

@@ -102,7 +102,7 @@ def train(config: Config, data, device) -> dict[str, Any]:
         limit = 3 if config.dry_run else None
         return TextBatches(encode(tokenizer, items, length), labels, size, tokenizer.pad_token_id, seed, limit)
 
-    trainer = TaskTrainer(model, config, {"dataset": data.name, "classes": data.classes}, tokenizer=tokenizer)
+    trainer = TaskTrainer(model, config, data.about() | {"classes": data.classes}, tokenizer=tokenizer)
     trainer.train(batches("train"), batches("validation"))
     return trainer.test(batches("test"))
 
@@ -140,6 +140,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,
         "seconds": round(seconds, 2),
+        "parts": data.sources,
         "chosen": chosen.settings,
         "tried": chosen.tried,
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},

@@ -55,6 +55,10 @@ class Config(RunConfig):
     top_p: float = 0.9
     """Sample from the most probable tokens that have this probability together."""
 
+    def __post_init__(self) -> None:
+        if self.prompt is not None:  # Python reads a command line by the locale, which under LC_ALL=C knows no accents
+            self.prompt = self.prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
     def check(self) -> None:
         super().check()
         for name in ("prompt_tokens", "samples", "length", "top_k"):
@@ -77,7 +81,8 @@ def load_model(config: Config, device, download: bool):
     if config.model is not None:
         from transformers import AutoModelForCausalLM
 
-        model = hub.pretrained(AutoModelForCausalLM, config.model, config.data_folder(), download).to(device).eval()
+        model, _ = hub.network(AutoModelForCausalLM, config.model, config.data_folder(), download)
+        model = model.to(device).eval()
         limit, needed = getattr(model.config, "max_position_embeddings", None), config.prompt_tokens + config.length
         fits = limit is None or needed <= limit
         require(fits, f"{config.model} reads {limit} tokens: --prompt-tokens and --length together are {needed}")

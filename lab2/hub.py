@@ -33,15 +33,16 @@ def locate(name: str, data_folder: Path) -> Path | None:
     return None
 
 
-def require_hub(name: str, data_folder: Path, download: bool = True) -> None:
-    """Return if the hub answers within ten seconds.
+def require_hub(name: str, data_folder: Path, download: bool = True, short: str | None = None) -> None:
+    """Return if the hub answers within ten seconds. ``short`` is what the folder of its files under ``data_folder`` is
+    called, if not by the last part of its name.
 
     Raises:
         Unavailable: if it does not, or nothing may be downloaded; the message names what to fetch and where to put it.
     """
     from huggingface_hub import constants
 
-    place = data_folder / Path(name).name
+    place = data_folder / Path(short or name).name
     title = f"{name} ({constants.ENDPOINT})"
     require_network([constants.ENDPOINT], title, place, download and not constants.HF_HUB_OFFLINE)
 
@@ -73,19 +74,39 @@ def pretrained(kind: Any, name: str, data_folder: Path, download: bool = True, *
     try:
         with offline():
             return kind.from_pretrained(str(place or name), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # safetensors, tokenizers, pickle: each has its own, and all speak of these files
         if place is not None:
             raise UsageError(f"{place} cannot be read as {kind.__name__}: {first_line(error)}") from None
     require_hub(name, data_folder, download)
     try:
         return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise UsageError(f"{name} cannot be had from the hub as {kind.__name__}: {first_line(error)}") from None
 
 
-def dataset(name: str, part: str | None, data_folder: Path, download: bool = True) -> dict[str, Any]:
-    """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several.
-    What was downloaded before is read without the network.
+def network(kind: Any, name: str, data_folder: Path, download: bool = True, **options: Any) -> tuple[Any, set[str]]:
+    """A model by ``pretrained``, and the names of those weights that its files do not hold or hold in another shape:
+    they have random values. Only a head may be new, and a pooling layer, never the network below it.
+
+    Raises:
+        UsageError: where it cannot be had, is not of this kind, or lacks weights.
+    """
+    found, about = pretrained(kind, name, data_folder, download, output_loading_info=True, **options)
+    new = {*about["missing_keys"], *(key for key, *_ in about["mismatched_keys"])}
+    body = getattr(found, found.base_model_prefix, found)
+    prefix = "" if body is found else f"{found.base_model_prefix}."
+    lacking = sorted(new & {f"{prefix}{key}" for key in body.state_dict() if "pooler" not in key})
+    some = f"{name} lacks {len(lacking)} of its weights, such as {(lacking or [''])[0]}"
+    require(not lacking, f"{some}: its config.json and its weights do not belong together, or are not whole")
+    return found, new
+
+
+def dataset(
+    name: str, part: str | None, data_folder: Path, download: bool = True, short: str | None = None
+) -> dict[str, Any]:
+    """The splits of a data set of the hub, by name; ``part`` is one of its configurations, where it has several;
+    ``short`` is what the labs call it, if not by the last part of its name. What was downloaded before is read without
+    the network.
 
     Raises:
         UsageError: where it cannot be had.
@@ -96,12 +117,12 @@ def dataset(name: str, part: str | None, data_folder: Path, download: bool = Tru
     def load() -> dict[str, Any]:
         return dict(datasets.load_dataset(name, part, cache_dir=str(data_folder / "huggingface")))
 
-    with contextlib.suppress(OSError, ValueError, RuntimeError), offline():
+    with contextlib.suppress(Exception), offline():  # what is not whole in the cache is asked for anew
         return load()
-    require_hub(name, data_folder, download)
+    require_hub(name, data_folder, download, short)
     try:
         return load()
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise UsageError(f"{name} cannot be had from the hub: {first_line(error)}") from None
 
 

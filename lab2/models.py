@@ -201,7 +201,7 @@ class GPT(nn.Module):
         activation = config.activation_function
         known = " or ".join(map(repr, GELU))
         require(activation in GELU, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}")
-        theirs = hub.pretrained(GPT2LMHeadModel, str(name), data_folder, download).state_dict()
+        theirs = hub.network(GPT2LMHeadModel, str(name), data_folder, download)[0].state_dict()
         sizes = (config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
         gpt = cls(*sizes, activation=activation)
         gpt.load_state_dict({name: transposed(name, theirs[f"transformer.{name}"]) for name in gpt.state_dict()})

@@ -72,13 +72,14 @@ class Config(TrainConfig):
 def main(config: Config) -> dict[str, Any]:
     """Search, after fine-tuning where asked for; returns the test metrics."""
     from lab1.engine import distributed
-    from lab2.tasks import datasets, encoders, retrieval, runs
+    from lab2.tasks import encoders, retrieval, runs
+    from lab2.tasks.search import load_search
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     runs.use_tiny(config, "search", "bert")
     places = config.data_folder(), not config.dry_run
-    data = datasets.load_search(config.dataset, *places)
+    data = load_search(config.dataset, *places)
     if config.dry_run:
         data, config.max_length = data.head(8, 50), min(config.max_length, 64)
     tokenizer = encoders.load_tokenizer(config.model, *places)
@@ -93,8 +94,7 @@ def main(config: Config) -> dict[str, Any]:
         require(distributed.world_size() == 1, "without --finetune this runs in one process, without torchrun")
         began = time.perf_counter()
         test = retrieval.search(data, learning, vectors, config.k1, config.b)
-        results = {
-            "dataset": data.name,
+        results = data.about() | {
             "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
             "seconds": round(time.perf_counter() - began, 2),
             "test": test,
@@ -115,7 +115,7 @@ def main(config: Config) -> dict[str, Any]:
         return retrieval.search(data, choosing, vectors, config.k1, config.b)
 
     model = retrieval.BiEncoder(encoder)
-    trainer = retrieval.RetrievalTrainer(model, config, {"dataset": data.name}, search)
+    trainer = retrieval.RetrievalTrainer(model, config, data.about(), search)
     trainer.train(batches(learning, config.seed), batches(choosing))
     test = trainer.test(batches(data.judgements["test"]))
     trainer.say(retrieval.table(test))

@@ -1,12 +1,14 @@
 """A text as tokens in memory: where it comes from, how it is divided, and the windows that a language model sees."""
 
 import dataclasses
+import hashlib
+import http.client
 import re
 import shutil
 import sys
 import sysconfig
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,8 +19,13 @@ from lab1.engine.distributed import first_process_first, rank, world_size
 from lab1.engine.network import NETWORK_SECONDS, Unavailable, require_network
 from lab1.engine.randomness import random_generator
 
-# The complete poem with all accents, UTF-8: ebook 1012.
-COMMEDIA = "https://www.gutenberg.org/cache/epub/1012/pg1012.txt"
+# The complete poem with all accents, UTF-8: ebook 1012; and the same on Project Gutenberg's mirror.
+COMMEDIA = (
+    "https://www.gutenberg.org/cache/epub/1012/pg1012.txt",
+    "https://gutenberg.pglaf.org/cache/epub/1012/pg1012.txt",
+)
+# SHA-256 of the text, in UTF-8 and without the licence, that the published runs learned from.
+COMMEDIA_SHA256 = "81f9544d85aff13c525d5f7e5428e628a6acbe60ad749f9df1ccf952f34de4a9"
 EMBEDDED = "python"
 PYTHON_CHARACTERS = 1_000_000
 LICENCE = r"\*\*\* ?{} OF TH(?:E|IS) PROJECT GUTENBERG EBOOK.*?\*\*\*"
@@ -61,7 +68,7 @@ def load_corpus(source: str, data_folder: Path, download: bool = True) -> Corpus
             return Corpus(EMBEDDED, python_source())
         if source in ("auto", "divina_commedia"):
             try:
-                return Corpus("divina_commedia", fetch(COMMEDIA, data_folder / "divina_commedia.txt", download))
+                return Corpus("divina_commedia", commedia(data_folder / "divina_commedia.txt", download))
             except Unavailable as error:
                 if source != "auto":
                     raise
@@ -70,7 +77,7 @@ def load_corpus(source: str, data_folder: Path, download: bool = True) -> Corpus
                 return Corpus(EMBEDDED, python_source())
         if source.startswith(("http://", "https://")):
             name = Path(source.split("?")[0].rstrip("/")).name or "page"
-            return Corpus(Path(name).stem, fetch(source, data_folder / name, download))
+            return Corpus(Path(name).stem, fetch([source], data_folder / name, download))
         path = Path(source).expanduser()
         require(path.is_file(), f"--text {source}: no such file; use a file, a URL, divina_commedia or python")
         return Corpus(path.stem, read_text(path))
@@ -80,7 +87,7 @@ def read_text(path: Path) -> str:
     """The text of a file, without Project Gutenberg's licence, with ``\\n`` at the end of each line.
 
     Raises:
-        UsageError: where it cannot be read or is not UTF-8.
+        UsageError: where it cannot be read, is not UTF-8, or is no text.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -88,6 +95,7 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 first") from None
+    require("\0" not in text, f"{path} is no text: it holds bytes of value 0, as programs and pictures do")
     return strip_licence(text.replace("\r\n", "\n"))
 
 
@@ -99,29 +107,64 @@ def strip_licence(text: str) -> str:
     return text[begin.end() : end.start()].strip() + "\n"
 
 
-def fetch(address: str, place: Path, download: bool = True) -> str:
-    """The text at ``place``, fetched from the address and put there first where it is not there yet.
+def commedia(place: Path, download: bool = True) -> str:
+    """The Divina Commedia. Project Gutenberg edits its books now and then, so a text of another checksum is taken all
+    the same: one line on standard error says that it is not quite that of the published runs."""
+    text = fetch(COMMEDIA, place, download, book=True)
+    if hashlib.sha256(text.encode()).hexdigest() != COMMEDIA_SHA256 and rank() == 0:
+        print(
+            f"{place} is not letter by letter the text of the published runs (its SHA-256 differs): "
+            "another edition, or a part of it; results may differ from theirs",
+            file=sys.stderr,
+        )
+    return text
+
+
+def fetch(addresses: Sequence[str], place: Path, download: bool = True, book: bool = False) -> str:
+    """The text at ``place``, fetched and put there first where it is not there yet, from the first of the addresses
+    that gives it.
+
+    Args:
+        book: it is one of Project Gutenberg's, and whole only with both lines that divide it from its licence.
 
     Raises:
-        Unavailable: where it is not there and the network cannot be reached, or nothing may be downloaded.
-        UsageError: where it is no UTF-8 text.
+        Unavailable: where it is not there and the network cannot be reached, no address gives a whole UTF-8 text, or
+            nothing may be downloaded.
+        UsageError: where what is there is no UTF-8 text.
     """
     if not place.exists():
-        require_network([address], f"the text {address}", place, download)
-        print(f"Downloading {address} to {place} ...", file=sys.stderr)
-        part = place.with_name(place.name + ".part")
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            request = urllib.request.Request(address, headers={"User-Agent": "deep-learning-labs"})
-            with urllib.request.urlopen(request, timeout=NETWORK_SECONDS) as answer, open(part, "wb") as file:
-                shutil.copyfileobj(answer, file)
-            part.write_text(read_text(part), encoding="utf-8")
-            part.replace(place)
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"{address} could not be downloaded ({error}): put it in {place}") from None
-        finally:
-            part.unlink(missing_ok=True)
+        require_network(list(addresses), f"the text {addresses[0]}", place, download)
+        reasons = []
+        for address in addresses:
+            try:
+                fetch_one(address, place, book)
+                break
+            except (OSError, ValueError, http.client.HTTPException, UsageError) as error:
+                reasons.append(str(error) or type(error).__name__)
+        else:
+            found = "; ".join(dict.fromkeys(reasons))
+            raise Unavailable(f"{addresses[0]} could not be downloaded ({found}): put it in {place}")
     return read_text(place)
+
+
+def fetch_one(address: str, place: Path, book: bool) -> None:
+    """Fetch a text to ``place``, whole or not at all. What goes wrong is raised as it comes."""
+    print(f"Downloading {address} to {place} ...", file=sys.stderr)
+    part = place.with_name(place.name + ".part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        request = urllib.request.Request(address, headers={"User-Agent": "deep-learning-labs"})
+        with urllib.request.urlopen(request, timeout=NETWORK_SECONDS) as answer, open(part, "wb") as file:
+            shutil.copyfileobj(answer, file)
+            expected = answer.headers.get("Content-Length")
+        came = part.stat().st_size
+        require(expected in (None, str(came)), f"it broke off after {came:,} of {expected} bytes")
+        whole = part.read_bytes().decode("utf-8-sig")
+        require(not book or strip_licence(whole) != whole, "what came is not the book")
+        part.write_text(read_text(part), encoding="utf-8")
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def python_source() -> str:

@@ -27,8 +27,9 @@ def encode(tokenizer: Any, items: Sequence[Any], max_length: int) -> dict[str, l
 
 class TextBatches:
     """Batches ``(inputs, labels [B])`` of tokenized examples; ``inputs`` is what a transformers model takes:
-    ``input_ids`` and ``attention_mask`` ``[B, T]``, or ``[B, C, T]`` where an example has C choices, and
-    ``token_type_ids`` where the tokenizer makes them.
+    ``input_ids`` and ``attention_mask`` ``[B, T]``, or ``[B, C, T]`` where examples have up to C choices, and
+    ``token_type_ids`` where the tokenizer makes them. A choice that an example does not have is padding throughout: its
+    mask is 0 everywhere.
 
     With a ``seed`` they are shuffled: the examples are cut into pools of 50 batches at random, each pool is sorted by
     length, and its batches come in random order. All of it is a function of (seed, epoch), so that a place in training
@@ -44,19 +45,24 @@ class TextBatches:
         padding: int,
         seed: int | None = None,
         limit: int | None = None,
+        choices: Sequence[int] | None = None,
     ):
         """Args:
-        tokens: see ``encode``: a sequence an example, or C of them, one after the other.
+        tokens: see ``encode``: a sequence an example, or one for each of its choices, one after the other.
         labels: int64 ``[N]``.
         padding: the token to fill up with.
         limit: at most this many batches.
+        choices: how many each example has, ``[N]``; None where examples have none.
         """
         self.tokens, self.labels, self.batch_size = tokens, labels, batch_size
         self.padding, self.seed, self.limit = padding, seed, limit
-        count = len(labels)
-        self.choices = len(tokens["input_ids"]) // max(1, count)
+        self.choices = choices
+        counts = torch.ones(len(labels), dtype=torch.int64) if choices is None else torch.tensor(choices)
+        self.ends = counts.cumsum(0)  # the sequences of example n are ends[n] - counts[n] ... ends[n]
+        self.starts = self.ends - counts
         lengths = torch.tensor([len(ids) for ids in tokens["input_ids"]], dtype=torch.int64)
-        self.lengths = lengths.view(count, self.choices).amax(1) if count else lengths
+        examples = torch.arange(len(labels)).repeat_interleave(counts)
+        self.lengths = torch.zeros(len(labels), dtype=torch.int64).scatter_reduce(0, examples, lengths, "amax")
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.labels), self.batch_size)
@@ -87,15 +93,18 @@ class TextBatches:
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The inputs and labels of these rows ``[B]``."""
-        sequences = [row * self.choices + choice for row in rows.tolist() for choice in range(self.choices)]
-        longest = max(len(self.tokens["input_ids"][sequence]) for sequence in sequences)
-        shape = (len(rows), self.choices, longest) if self.choices > 1 else (len(rows), longest)
-        inputs = {name: np.zeros((len(sequences), longest), np.int64) for name in self.tokens}
+        bounds = list(zip(self.starts[rows].tolist(), self.ends[rows].tolist(), strict=True))
+        most = max(end - start for start, end in bounds)
+        longest = int(self.lengths[rows].max())
+        inputs = {name: np.zeros((len(rows), most, longest), np.int64) for name in self.tokens}
         inputs["input_ids"].fill(self.padding)
-        mask = np.zeros((len(sequences), longest), np.int64)
-        for place, sequence in enumerate(sequences):
-            for name, values in self.tokens.items():
-                inputs[name][place, : len(values[sequence])] = values[sequence]
-            mask[place, : len(self.tokens["input_ids"][sequence])] = 1
+        mask = np.zeros((len(rows), most, longest), np.int64)
+        for place, (start, end) in enumerate(bounds):
+            for choice, sequence in enumerate(range(start, end)):
+                for name, values in self.tokens.items():
+                    inputs[name][place, choice, : len(values[sequence])] = values[sequence]
+                mask[place, choice, : len(self.tokens["input_ids"][sequence])] = 1
         inputs["attention_mask"] = mask
-        return {name: torch.from_numpy(array).view(shape) for name, array in inputs.items()}, self.labels[rows]
+        if self.choices is None:
+            inputs = {name: array[:, 0] for name, array in inputs.items()}
+        return {name: torch.from_numpy(array) for name, array in inputs.items()}, self.labels[rows]

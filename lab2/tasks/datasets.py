@@ -1,19 +1,23 @@
-"""Data sets of the exercises with encoders, all through Hugging Face ``datasets``: texts with a class, questions with
-choices, and collections to search. Batches of them are in ``lab2.tasks.batches``.
+"""Data sets of the exercises with encoders: where they are, their parts, and texts with a class. Questions with choices
+are in ``lab2.tasks.choices``, collections to search in ``lab2.tasks.search``, batches in ``lab2.tasks.batches``.
 
 A data set is a folder, a file, a folder under data/, or a name of the hub.
 """
 
 import dataclasses
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lab1.engine.config import UsageError, require
+from lab1.engine.config import require
+from lab1.engine.distributed import rank
 from lab1.engine.randomness import stratified_split
 from lab2 import hub
+from lab2.tasks.files import FORMATS, Table, read, table
 
 # Short names: what they are on the hub (name, configuration), and how people call their classes.
 HUB = {
@@ -21,13 +25,16 @@ HUB = {
     "ag_news": ("fancyzhx/ag_news", None),
     "swag": ("allenai/swag", "regular"),
     "codah": ("jaredfern/codah", "fold_0"),
+    "arc_easy": ("allenai/ai2_arc", "ARC-Easy"),
+    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
+    "commonsense_qa": ("tau/commonsense_qa", None),
+    "openbookqa": ("allenai/openbookqa", "main"),
+    "hellaswag": ("Rowan/hellaswag", None),
     "scifact": ("mteb/scifact", None),
 }
 CLASSES = {"rotten_tomatoes": ["negative", "positive"], "ag_news": ["World", "Sports", "Business", "Sci/Tech"]}
-FORMATS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 PARTS = ("train", "validation", "test")
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-QUESTION = '{"question": "The sky is", "choices": ["blue", "green"], "label": 0}'
+Examples = dict[str, tuple[list[Any], Tensor]]
 
 
 @dataclasses.dataclass
@@ -35,12 +42,17 @@ class TaskData:
     """Examples in memory, by part (train, validation, test), each ``(items, labels [N] int64)``.
 
     An item is a text, or, of a multiple-choice set, a pair ``(question, [choice, ...])`` with the label the place of
-    the right choice.
+    the right choice. ``sources`` says what each part was made of, such as ``{"test": "validation"}``.
     """
 
     name: str
     classes: list[str]
-    parts: dict[str, tuple[list[Any], Tensor]]
+    parts: Examples
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def about(self) -> dict[str, Any]:
+        """What ``results.json`` says of the data."""
+        return {"dataset": self.name, "parts": self.sources}
 
     def thinned(self, count: int) -> "TaskData":
         """At most ``count`` examples of each part, spread evenly over it, as many sets are sorted by label: for a dry
@@ -49,207 +61,108 @@ class TaskData:
         for part, (items, labels) in self.parts.items():
             rows = torch.linspace(0, len(items) - 1, min(count, len(items))).round().long()
             parts[part] = [items[row] for row in rows.tolist()], labels[rows]
-        return TaskData(self.name, self.classes, parts)
-
-
-@dataclasses.dataclass
-class SearchData:
-    """A collection in BEIR's terms (Thakur et al. 2021): documents and queries by their ids, and for each part the
-    judgements ``{query: {document: score}}``, where 0 is not relevant and a larger score is better."""
-
-    name: str
-    documents: dict[str, str]
-    queries: dict[str, str]
-    judgements: dict[str, dict[str, dict[str, int]]]
-
-    def head(self, queries: int, documents: int) -> "SearchData":
-        """The first queries of each part, and the documents judged for them with the first of the others."""
-        judged = {part: dict(list(found.items())[:queries]) for part, found in self.judgements.items()}
-        needed = {document for found in judged.values() for scores in found.values() for document in scores}
-        needed |= set(list(self.documents)[:documents])
-        kept = {name: text for name, text in self.documents.items() if name in needed}
-        return SearchData(self.name, kept, self.queries, judged)
+        return TaskData(self.name, self.classes, parts, self.sources)
 
 
 def load_texts(dataset: str, data_folder: Path, download: bool = True) -> TaskData:
     """Texts with a class: the columns ``text`` and ``label``.
 
     Raises:
-        UsageError: where the data set cannot be had or has other columns.
+        UsageError: where the data set cannot be had, has other columns, or an example lacks its text or its label.
     """
     name, parts = load_parts(dataset, data_folder, download)
-    for part, rows in parts.items():
-        missing = {"text", "label"} - set(rows.column_names)
-        require(not missing, f"{dataset}, {part}: no column {' or '.join(sorted(missing))}, only {rows.column_names}")
-    values = sorted({value for rows in parts.values() for value in rows["label"]}, key=lambda v: (str(type(v)), v))
-    require(None not in values and -1 not in values, f"{dataset}: an example has no label")
+    for part, found in parts.items():
+        missing = {"text", "label"} - set(found.columns)
+        require(not missing, f"{dataset}, {part}: no column {' or '.join(sorted(missing))}, only {found.columns}")
+        for number, row in enumerate(found.rows, 1):
+            text, label = row.get("text"), row.get("label")
+            where = f"{dataset}, {part}: example {number}"
+            require(isinstance(text, (str, int, float)), f"{where} has no text")
+            require(label not in (None, "", -1, "-1"), f"{where} has no label")
+            plain = isinstance(label, (str, int, float)) and label == label
+            require(plain, f"{where} has the label {label!r}; use a number or a word")
+    numbers = as_numbers([row["label"] for found in parts.values() for row in found.rows])
+    values = sorted(set(numbers.values()))
     require(len(values) >= 2, f"{dataset}: all examples have the label {values[0]}; at least two classes are needed")
-    classes = getattr(
-        parts["train"].features["label"], "names", None
-    )  # a class list, where the labels are places in it
+    classes = parts["train"].classes.get("label")  # a class list, where the labels are places in it
     places = {value: value for value in values}
     if classes is None:
         places = {value: place for place, value in enumerate(values)}
         known = CLASSES.get(name, [])
         classes = known if values == list(range(len(known))) else [str(value) for value in values]
-    examples = {
-        part: ([str(text or "") for text in rows["text"]], torch.tensor([places[v] for v in rows["label"]]))
-        for part, rows in parts.items()
-    }
-    return TaskData(name, classes, split(examples))
-
-
-def load_choices(dataset: str, data_folder: Path, download: bool = True) -> TaskData:
-    """Questions with choices: the columns ``question``, ``choices``, ``label``, or those of SWAG or CODAH on the hub.
-
-    Raises:
-        UsageError: where the data set cannot be had, has other columns, or questions differ in their number of choices.
-    """
-    name, parts = load_parts(dataset, data_folder, download)
     examples = {}
-    for part, rows in parts.items():
-        found = [_choices(row) for row in rows]
-        require(
-            None not in found,
-            f"{dataset}, {part}: no question, choices and label, only {rows.column_names}; a line: {QUESTION}",
-        )
-        # Some test sets keep their labels to themselves.
-        found = [(question, choices, label) for question, choices, label in found if label >= 0]
-        if found:
-            questions, choices, labels = zip(*found, strict=True)
-            examples[part] = (list(zip(questions, choices, strict=True)), torch.tensor(labels))
-    counts = {len(choices) for items, _ in examples.values() for _, choices in items}
-    require(len(counts) == 1, f"{dataset}: its questions have {sorted(counts)} choices; one number is needed")
-    count = counts.pop()
-    require(
-        all(labels.max() < count for _, labels in examples.values()), f"{dataset}: a label is beyond {count} choices"
-    )
-    return TaskData(name, [chr(ord("A") + place) for place in range(count)], split(examples))
+    for part, found in parts.items():
+        labels = torch.tensor([places[numbers[row["label"]]] for row in found.rows])
+        examples[part] = [str(row["text"]) for row in found.rows], labels
+    examples, sources = split(examples, name)
+    return TaskData(name, classes, examples, sources)
 
 
-def _choices(row: dict[str, Any]) -> tuple[str, list[str], int] | None:
-    if "ending0" in row:  # SWAG
-        endings = [row[f"ending{place}"] for place in range(4)]
-        return f"{row['sent1']} {row['sent2']}".strip(), endings, row["label"]
-    if "candidate_answers" in row:  # CODAH
-        return row["question"], list(row["candidate_answers"]), row["correct_answer_idx"]
-    if row.keys() >= {"question", "choices", "label"}:
-        return row["question"], list(row["choices"]), int(row["label"])
-    return None
+def as_numbers(labels: list[Any]) -> dict[Any, Any]:
+    """What each label stands for: itself, or the whole number that it spells, where all of them spell one, as those of
+    a .csv do."""
+    spelled = {label: str(label).strip() for label in labels}
+    if all(re.fullmatch(r"-?\d{1,18}(\.0)?", word) for word in spelled.values()):
+        return {label: int(word.removesuffix(".0")) for label, word in spelled.items()}
+    return {label: label if isinstance(label, str) else str(label) for label in labels}
 
 
-def load_search(dataset: str, data_folder: Path, download: bool = True) -> SearchData:
-    """A collection to search: a folder in BEIR's format (``corpus.jsonl``, ``queries.jsonl``, ``qrels/<part>.tsv``), or
-    one of the hub with the configurations ``corpus``, ``queries`` and ``default``, as MTEB's are.
-
-    Raises:
-        UsageError: where it cannot be had or is not of this format.
-    """
-    folder = hub.locate(dataset, data_folder)
-    try:
-        if folder is not None:
-            files = {"corpus": folder / "corpus.jsonl", "queries": folder / "queries.jsonl"}
-            judged = {part: folder / "qrels" / f"{part}.tsv" for part in PARTS}
-            judged = {part: path for part, path in judged.items() if path.exists()}
-            absent = [str(path) for path in files.values() if not path.exists()]
-            require(
-                not absent and bool(judged), f"{folder} is not in BEIR's format: no {(absent or ['qrels/*.tsv'])[0]}"
-            )
-            corpus, queries = (read(path, data_folder) for path in files.values())
-            judgements = {part: read(path, data_folder, delimiter="\t") for part, path in judged.items()}
-            name = folder.resolve().name
-        else:
-            source, name = HUB.get(dataset, (dataset,))[0], Path(dataset).name
-            corpus, queries = (
-                next(iter(hub.dataset(source, part, data_folder, download).values())) for part in ("corpus", "queries")
-            )
-            judgements = hub.dataset(source, "default", data_folder, download)
-        documents = {str(row["_id"]): f"{row.get('title') or ''} {row['text']}".strip() for row in corpus}
-        texts = {str(row["_id"]): row["text"] for row in queries}
-        scores = {part: _by_query(rows) for part, rows in judgements.items()}
-    except KeyError as error:
-        raise UsageError(f"{dataset} is not in BEIR's format: no column {error}") from None
-    require("test" in scores, f"{dataset} has no judgements to test on (qrels/test.tsv)")
-    for part, found in scores.items():
-        strangers = [query for query in found if query not in texts]
-        require(not strangers, f"{dataset}, qrels of {part}: {len(strangers)} queries are not among the queries")
-    return SearchData(name, documents, texts, scores)
-
-
-def _by_query(rows) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for row in rows:
-        found.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = int(row["score"])
-    # A query without anything relevant says nothing of a ranking.
-    return {query: scores for query, scores in found.items() if max(scores.values()) > 0}
-
-
-def load_parts(dataset: str, data_folder: Path, download: bool = True) -> tuple[str, dict[str, Any]]:
-    """The data set's short name and its parts (``datasets.Dataset``), with at least ``train``.
+def load_parts(dataset: str, data_folder: Path, download: bool = True) -> tuple[str, dict[str, Table]]:
+    """The data set's short name and its parts, with at least ``train``.
 
     Raises:
         UsageError: where it cannot be had.
     """
     place = hub.locate(dataset, data_folder)
     if place is None:
-        source, part = HUB.get(dataset, (dataset, None))
-        parts = hub.dataset(source, part, data_folder, download)
+        source, configuration = HUB.get(dataset, (dataset, None))
+        found = hub.dataset(source, configuration, data_folder, download, dataset)
+        parts = {part: table(rows) for part, rows in found.items() if part in PARTS}
+        require("train" in parts, f"{dataset} has no part called train, only {', '.join(found)}")
     else:
         files = {"train": place}
         if place.is_dir():
-            found = {part: [place / f"{part}{ending}" for ending in FORMATS] for part in PARTS}
-            files = {part: path for part, paths in found.items() for path in paths if path.exists()}
+            paths = {part: [place / f"{part}{ending}" for ending in FORMATS] for part in PARTS}
+            files = {part: path for part, each in paths.items() for path in each if path.exists()}
         require("train" in files, f"{place} holds no train.csv, train.jsonl or train.parquet")
         parts = {part: read(path, data_folder) for part, path in files.items()}
-    require("train" in parts, f"{dataset} has no part called train, only {', '.join(parts)}")
-    for part, rows in parts.items():
-        require(len(rows) > 0, f"{dataset}, {part}: there is no example in it")
+    for part, found in parts.items():
+        require(len(found.rows) > 0, f"{dataset}, {part}: there is no example in it")
     name = Path(dataset).name if place is None else place.resolve().stem if place.is_file() else place.resolve().name
-    return name, {part: rows for part, rows in parts.items() if part in PARTS}
+    return name, parts
 
 
-def read(path: Path, data_folder: Path, **options: Any):
-    """One file as a ``datasets.Dataset``. UsageError where it cannot be read."""
-    hub.quiet()
-    import datasets
-
-    kind = "csv" if path.suffix == ".tsv" else FORMATS.get(path.suffix)
-    require(kind is not None, f"{path}: use a file in {', '.join(FORMATS)}")
-    if kind == "csv":
-        _check_separator(path, "\t" if path.suffix == ".tsv" else ",")
-    try:
-        cache = str(data_folder / "huggingface")
-        with hub.offline():
-            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {hub.first_line(error.__cause__ or error)}") from None
-
-
-def _check_separator(path: Path, right: str) -> None:
-    """Refuse a table whose first line, the names of its columns, has another separator than this."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    for sign, word in SEPARATORS.items():
-        require(
-            right in first or sign not in first,
-            f"{path}: its columns, {first.strip()!r}, have {word} between them; use {SEPARATORS[right]}",
-        )
-
-
-def split(parts: dict[str, tuple[list, Tensor]]) -> dict[str, tuple[list, Tensor]]:
+def split(parts: Examples, name: str, hidden: tuple[str, ...] = ()) -> tuple[Examples, dict[str, str]]:
     """Fill in the parts that a data set does not come with: a missing test set is its validation set, or else a tenth
     of what there is to learn from; a missing validation set is a tenth of that. The split is the same for every seed.
+    One line on standard error says so.
+
+    Args:
+        hidden: the parts that are missing as their labels are hidden.
+
+    Returns:
+        All parts, and what each of them was made of.
 
     Raises:
         UsageError: where there are too few examples to split.
     """
-    parts = dict(parts)
+    parts, sources = dict(parts), {part: part for part in PARTS}
+    missing = " and ".join(part for part in PARTS if part not in parts)
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
+        sources["test"] = "validation"
     for part in ("test", "validation"):
         if part not in parts:
             items, labels = parts["train"]
             rest, held_out = stratified_split(labels, max(1, len(items) // 10), seed=0)
-            for name, rows in (("train", rest), (part, held_out)):
-                parts[name] = [items[row] for row in rows.tolist()], labels[rows]
-    return {part: parts[part] for part in PARTS}
+            for each, rows in (("train", rest), (part, held_out)):
+                parts[each] = [items[row] for row in rows.tolist()], labels[rows]
+            sources[part] = "a tenth of train"
+    shown = {"validation": "its validation part"}
+    changed = [f"{part} is {shown.get(source, source)}" for part, source in sources.items() if part != source]
+    if changed and rank() == 0:
+        why = (
+            f"{name} hides the labels of its {' and '.join(hidden)} part" if hidden else f"{name} has no {missing} part"
+        )
+        print(f"{why}: here {' and '.join(changed)}", file=sys.stderr)
+    return {part: parts[part] for part in PARTS}, sources

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab1.engine.config import require
 from lab2 import hub
 from lab2.tasks.batches import TextBatches, encode
 
@@ -21,7 +22,8 @@ POOLINGS = ("cls", "mean")
 
 class Encoder(nn.Module):
     """A transformers model as the Trainer wants it: a dictionary of token tensors in, logits ``[B, K]`` out, or for a
-    model without a head sentence vectors ``[B, D]``: the mean over tokens, of length 1 (Reimers & Gurevych 2019)."""
+    model without a head sentence vectors ``[B, D]``: the mean over tokens, of length 1 (Reimers & Gurevych 2019). The
+    logit of a choice that a question does not have is minus infinity."""
 
     def __init__(self, network: nn.Module, task: str):
         super().__init__()
@@ -29,10 +31,21 @@ class Encoder(nn.Module):
         self.arguments = {"task": task, "config": network.config.to_dict()}
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        if self.task == "choice":
+            return self.choose(inputs)
         found = self.network(**inputs)
         if self.task == "features":
             return F.normalize(pool(found.last_hidden_state, inputs["attention_mask"], "mean"), dim=-1)
         return found.logits
+
+    def choose(self, inputs: dict[str, Tensor]) -> Tensor:
+        """A logit a choice, ``[B, C]``, from inputs ``[B, C, T]``."""
+        there = inputs["attention_mask"].any(-1)  # [B, C]: a choice that is padding throughout is none
+        if there.all():
+            return self.network(**inputs).logits
+        # Attention over padding alone is not defined: the others go in as questions of one choice each.
+        logits = self.network(**{name: tokens[there][:, None] for name, tokens in inputs.items()}).logits[:, 0]
+        return logits.new_full(there.shape, -torch.inf).masked_scatter(there, logits)
 
 
 def load_tokenizer(name: str, data_folder: Path, download: bool = True) -> Any:
@@ -66,20 +79,18 @@ def load_encoder(
     }
     options = {"num_labels": classes} if task == "classification" else {}
     attention = "eager" if device.type == "cpu" else "sdpa"
-    network, about = hub.pretrained(
+    network, new = hub.network(
         kinds[task],
         name,
         data_folder,
         download,
         dtype=torch.float32,
         attn_implementation=attention,
-        output_loading_info=True,
         ignore_mismatched_sizes=True,  # a head of another number of classes is made anew
         **options,
     )
     if task == "features" and getattr(network, "pooler", None) is not None:
         network.pooler.requires_grad_(False)  # nothing here uses it
-    new = {*about["missing_keys"], *(key for key, *_ in about["mismatched_keys"])}
     return Encoder(network, task), sorted({key.rsplit(".", 1)[0] for key in new})
 
 
@@ -182,6 +193,18 @@ def sentence_vectors(
 
 
 def longest(tokenizer: Any, network: nn.Module, asked: int) -> int:
-    """``asked`` tokens, or as many as the model has positions for, if these are fewer."""
+    """``asked`` tokens, or as many as the model has positions for, if these are fewer. UsageError where the tokenizer
+    is another model's."""
+    require_same_vocabulary(tokenizer, network)
     positions = getattr(network.config, "max_position_embeddings", None)
     return min(asked, tokenizer.model_max_length, positions or asked)
+
+
+def require_same_vocabulary(tokenizer: Any, network: nn.Module) -> None:
+    """Raise UsageError where a tokenizer has tokens that a network knows nothing of."""
+    known = network.get_input_embeddings().num_embeddings
+    require(
+        len(tokenizer) <= known,
+        f"{network.config.name_or_path}: its tokenizer has {len(tokenizer):,} tokens and its network {known:,}: "
+        "they do not belong together",
+    )

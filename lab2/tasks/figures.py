@@ -28,6 +28,7 @@ LOSSES = {"cross-entropy": "cross-entropy", "margin": "margin ranking"}
 METHODS = {"tfidf": "TF-IDF", "features": "frozen features", "lora": "LoRA", "finetune": "full fine-tuning"}
 SYSTEMS = {"bm25": "BM25", "dense": "dense", "hybrid": "hybrid"}
 MEASURES = {"ndcg@10": "nDCG@10", "recall@100": "recall@100", "mrr": "MRR"}
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 WIDTH = 9.1  # inches: 1,000 pixels, about what a page shows
 
 
@@ -151,7 +152,10 @@ def choice_figure(dataset: str, runs: list[Run]):
             label = part if place == 0 else None
             draw_row(axes, place + offset, accuracies, interval, PARTS[part], label=label)
     name_rows(axes, [f"{name}, {counted(len(same), 'run')}" for name, same in groups.items()])
-    axes.axvline(25, color="black", lw=1.2, ls="--", label="chance, four choices")
+    # Chance as the runs found it in their test sets: one line, unless they had different ones.
+    for chance, choices in sorted({(run["chance"], tuple(run["choices"])) for run in runs if "chance" in run}):
+        label = f"chance, {' to '.join(NUMBERS.get(n, str(n)) for n in sorted({min(choices), max(choices)}))} choices"
+        axes.axvline(100 * chance, color="black", lw=1.2, ls="--", label=label)
     axes.set_xlabel("accuracy (%)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     caption = "Dots: runs."

@@ -10,7 +10,7 @@ from torch import Tensor
 from lab1.engine.config import REPOSITORY
 from lab2 import hub
 from lab2.tasks.batches import TextBatches
-from lab2.tasks.encoders import autocast, load_tokenizer
+from lab2.tasks.encoders import autocast, load_tokenizer, require_same_vocabulary
 
 RULES = ("sum", "mean")
 
@@ -44,7 +44,9 @@ def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, 
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(name, data_folder, download)
-    network = hub.pretrained(AutoModelForCausalLM, name, data_folder, download, dtype=torch.float32).to(device).eval()
+    network, _ = hub.network(AutoModelForCausalLM, name, data_folder, download, dtype=torch.float32)
+    require_same_vocabulary(tokenizer, network)
+    network = network.to(device).eval()
     return LanguageModel(
         # Padding comes last, and what comes last changes nothing before it: no mask is needed.
         lambda ids: network(input_ids=ids).logits,
@@ -65,10 +67,10 @@ def ending_scores(
     precision: str,
 ) -> dict[str, Tensor]:
     """The log-likelihood in nats of each choice after its question, ``[N, C]``: ``sum`` over its tokens, which favours
-    short choices, and the ``mean`` of them.
+    short choices, and the ``mean`` of them. It is minus infinity for a choice that a question does not have.
 
     Args:
-        items: ``(question, choices)``, of C choices each. Of a question that is too long the beginning is cut off.
+        items: ``(question, choices)``, of up to C choices each. Of too long a question the beginning is cut off.
         max_length: tokens of question and choice together, at most.
     """
     length = min(max_length, model.most)
@@ -80,15 +82,20 @@ def ending_scores(
             kept = asked[-(length - len(ending)) :]
             tokens["input_ids"].append(kept + ending)
             tokens["ending"].append([0] * len(kept) + [1] * len(ending))
-    batches = TextBatches(tokens, torch.zeros(len(items), dtype=torch.int64), batch_size, padding=0)
-    found = {rule: torch.empty(len(items), len(items[0][1])) for rule in RULES}
+    counts = [len(choices) for _, choices in items]
+    none = torch.zeros(len(items), dtype=torch.int64)
+    batches = TextBatches(tokens, none, batch_size, padding=0, choices=counts)
+    found = {rule: torch.full((len(items), max(counts)), -torch.inf) for rule in RULES}
     for rows in batches.order():
-        inputs = {name: part.flatten(0, -2).to(device) for name, part in batches.take(rows)[0].items()}
+        inputs = batches.take(rows)[0]
+        there = inputs["attention_mask"].any(-1)  # [B, C]
+        inputs = {name: part[there].to(device) for name, part in inputs.items()}
         ids, counted = inputs["input_ids"], inputs["ending"][:, 1:]
         with autocast(device, precision):
             logits = model.logits(ids)[:, :-1]
         each = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0] * counted
-        total = each.sum(-1).cpu().view(len(rows), -1)
-        found["sum"][rows] = total
-        found["mean"][rows] = total / counted.sum(-1).clamp(min=1).cpu().view(len(rows), -1)
+        total = each.sum(-1).cpu()
+        questions, places = there.nonzero(as_tuple=True)
+        found["sum"][rows[questions], places] = total
+        found["mean"][rows[questions], places] = total / counted.sum(-1).clamp(min=1).cpu()
     return found

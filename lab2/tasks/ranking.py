@@ -9,6 +9,8 @@ from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from torch import Tensor
 
+from lab1.engine.config import UsageError
+
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -37,8 +39,12 @@ class BM25:
     """
 
     def __init__(self, documents: Sequence[str]):
+        """Raises UsageError where the documents hold no word that BM25 could look for."""
         self.vectorizer = CountVectorizer(analyzer=words)
-        self.counts = self.vectorizer.fit_transform(documents).tocoo()  # [N, V]
+        try:
+            self.counts = self.vectorizer.fit_transform(documents).tocoo()  # [N, V]
+        except ValueError as error:
+            raise UsageError(f"BM25 finds no words in the documents: {error}") from None
         held_by = np.bincount(self.counts.col, minlength=self.counts.shape[1])
         self.idf = np.log1p((len(documents) - held_by + 0.5) / (held_by + 0.5))
         lengths = np.bincount(self.counts.row, self.counts.data, minlength=len(documents))
@@ -64,32 +70,33 @@ def hybrid(first: Tensor, second: Tensor, weight: float) -> Tensor:
 
 
 def relevance(judgements: dict[str, dict[str, int]], documents: Sequence[str]) -> Tensor:
-    """Judgements as a table ``[Q, N]``, queries in their own order; what was not judged is 0, not relevant."""
-    places = {document: place for place, document in enumerate(documents)}
-    table = torch.zeros(len(judgements), len(documents), dtype=torch.float64)
+    """Judgements as a table ``[Q, N + U]``, queries in their own order; what was not judged is 0, not relevant. The
+    last U columns are those judged documents that are none of the N."""
+    unknown = (name for scores in judgements.values() for name in scores)
+    places = {name: place for place, name in enumerate(dict.fromkeys([*documents, *unknown]))}
+    table = torch.zeros(len(judgements), len(places), dtype=torch.float64)
     for query, scores in enumerate(judgements.values()):
         for document, score in scores.items():
-            if document in places:
-                table[query, places[document]] = max(score, 0)
+            table[query, places[document]] = max(score, 0)
     return table
 
 
 def measures(scores: Tensor, relevant: Tensor) -> dict[str, Tensor]:
-    """What each query's ranking is worth, ``[Q]`` each, from scores and graded relevance ``[Q, N]``. Documents of the
-    same score keep their order.
+    """What each query's ranking is worth, ``[Q]`` each, from scores ``[Q, N]`` and graded relevance ``[Q, N + U]``, in
+    which U documents are judged but not there to be found. Documents of the same score keep their order.
 
     nDCG@10: the sum over the first ten of relevance / log2(1 + rank), as a share of the best ranking's (Järvelin &
     Kekäläinen 2002, with linear gain as in trec_eval and BEIR). Recall@100: the share of the relevant documents that is
-    among the first hundred. MRR: 1 / rank of the first relevant one.
+    among the first hundred. MRR: 1 / rank of the first relevant one. All are 0 where nothing relevant is found.
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
     found = relevant.gather(1, order)
     hits = found > 0
-    first = hits.int().argmax(1)
+    first, best = hits.int().argmax(1), relevant.sort(1, descending=True).values
     return {
-        "ndcg@10": discounted_gain(found, 10) / discounted_gain(relevant.sort(1, descending=True).values, 10),
-        "recall@100": hits[:, :100].sum(1) / hits.sum(1),
-        "mrr": 1 / (1 + first.double()),
+        "ndcg@10": discounted_gain(found, 10) / discounted_gain(best, 10).clamp(min=1e-9),
+        "recall@100": hits[:, :100].sum(1) / (relevant > 0).sum(1).clamp(min=1),
+        "mrr": hits.any(1) / (1 + first.double()),
     }
 
 

@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab1.engine import distributed
+from lab1.engine.config import require
 from lab1.engine.distributed import rank, world_size
 from lab1.engine.metrics import bootstrap_interval
 from lab1.engine.randomness import random_generator
 from lab2.tasks.batches import TextBatches, encode
-from lab2.tasks.datasets import SearchData
 from lab2.tasks.encoders import Encoder
 from lab2.tasks.ranking import BM25, hybrid, measures, relevance
+from lab2.tasks.search import Judgements, SearchData
 from lab2.tasks.trainer import TaskTrainer
 
 WEIGHTS = [number / 10 for number in range(11)]  # of BM25 in the hybrid, to choose from
-Judgements = dict[str, dict[str, int]]
 
 
 def info_nce(
@@ -60,8 +60,15 @@ class PairBatches:
     ):
         """``limit``: at most this many batches. The rest as for ``TextBatches``."""
         ids = list(data.documents)
-        self.relevance = relevance(judgements, ids)  # [Q, N]
-        texts = [data.queries[query] for query in judgements], list(data.documents.values())
+        # Of a query whose relevant documents are all missing nothing can be learned.
+        known = {}
+        for query, scores in judgements.items():
+            there = {document: score for document, score in scores.items() if document in data.documents}
+            if any(score > 0 for score in there.values()):
+                known[query] = there
+        require(len(known) > 0, f"{data.name}: too few queries have a relevant document in the corpus")
+        self.relevance = relevance(known, ids)  # [Q, N]
+        texts = [data.queries[query] for query in known], list(data.documents.values())
         none = [torch.zeros(len(part), dtype=torch.int64) for part in texts]
         self.queries, self.documents = (
             TextBatches(encode(tokenizer, part, max_length), labels, batch_size, tokenizer.pad_token_id)
@@ -154,9 +161,13 @@ def search(
     Args:
         choosing: the queries on which the weight of BM25 is chosen by nDCG@10; None where there are none: it is 0.5.
         vectors: texts to vectors of length 1, ``[N, D]``.
+
+    Raises:
+        UsageError: where the vectors are not finite, or the documents hold no words.
     """
     documents = list(data.documents.values())
     index, encoded = BM25(documents), vectors(documents)
+    require(bool(encoded.isfinite().all()), f"{data.name}: the encoder gives vectors that are not finite numbers")
 
     def scores(judgements: Judgements) -> tuple[Tensor, Tensor, Tensor]:
         asked = [data.queries[query] for query in judgements]

@@ -13,6 +13,7 @@ from lab1.trainer import Trainer
 from lab2.tasks.encoders import Encoder, trainable
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+DATA = ("parts", "choices", "chance", "unknown_documents")  # of the data, for results.json
 SHOWN = 8  # texts of the first batch to show in TensorBoard
 
 # Cross-entropy over the choices of a question, ``[B, C]``, is cross-entropy over classes.
@@ -22,10 +23,11 @@ choice_loss = classification_loss
 def margin_ranking_loss(scores: Tensor, labels: Tensor, margin: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
     """The mean over questions and wrong choices of max(0, margin - right score + wrong score), and accuracy as a
     fraction, from the choices' scores ``[B, C]`` and the places of the right ones ``[B]``. It asks that the right
-    choice be ahead of each wrong one by the margin, and no more."""
+    choice be ahead of each wrong one by the margin, and no more. A score of minus infinity is no choice."""
     scores = scores.float()
     right = scores.gather(1, labels[:, None])
-    wrong = torch.ones_like(scores).scatter(1, labels[:, None], 0)  # 1 at the wrong choices, 0 at the right one
+    # 1 at the wrong choices, 0 at the right one.
+    wrong = (~scores.isneginf()).to(scores.dtype).scatter(1, labels[:, None], 0)
     loss = (F.relu(margin - right + scores) * wrong).sum() / wrong.sum()
     return loss, {"accuracy": (scores.argmax(1) == labels).sum() / len(labels)}
 
@@ -44,7 +46,7 @@ class TaskTrainer(Trainer):
         tokenizer: Any = None,
     ):
         """Args:
-        about: ``dataset``, and ``classes`` where the test should be told apart by class.
+        about: ``dataset``; ``classes`` where the test should be told apart by class; and what of DATA is known.
         loss_function: maps logits ``[B, K]`` and labels ``[B]`` to the loss and further metrics.
         tokenizer: turns the first batch back into text for TensorBoard, if given.
         """
@@ -72,6 +74,10 @@ class TaskTrainer(Trainer):
     def report(self, batches: Iterable) -> dict[str, Any]:
         """How many parameters learned and, where the classes have names, how each of them fares."""
         return {"trainable_parameters": trainable(self.model)} | super().report(batches)
+
+    def outcome(self) -> dict[str, Any]:
+        """What ``results.json`` says of the data and of the training."""
+        return {name: self.about[name] for name in DATA if name in self.about} | super().outcome()
 
     def log_first_batch(self, batch: tuple[dict[str, Tensor], Tensor]) -> None:
         """The first texts as the network sees them, with their padding, in TensorBoard."""

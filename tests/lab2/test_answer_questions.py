@@ -118,6 +118,30 @@ def test_by_likelihood(places, tmp_path):
     assert found["test"]["trainable_parameters"] == 0
 
 
+@pytest.mark.parametrize("method", ["finetune", "likelihood"])
+def test_what_was_tested_is_recorded(places, tmp_path, capsys, method):
+    """A set of 3 to 5 choices a question whose test labels are hidden."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    choices = ["sings", "wins", "misses", "burns", "enjoys"]
+    rows = [
+        {"question": f"the cook {n}", "choices": choices[: 3 + n % 3], "label": n % 3 if n < 60 else -1}
+        for n in range(66)
+    ]
+    for part, found in (("train", rows[:40]), ("validation", rows[40:60]), ("test", rows[60:])):
+        (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
+    settings = {"dataset": str(folder), "data_dir": places, "model_dir": tmp_path / "runs", "epochs": 1}
+    model = "bert" if method == "finetune" else "gpt2"
+    answer_questions.main(answer_questions.Config(method=method, model=model, **settings))
+    found = results(tmp_path / "runs")
+    assert found["parts"] == {"train": "train", "validation": "a tenth of train", "test": "validation"}
+    assert found["choices"] == [3, 4, 5]
+    # Questions 40 to 59: six of three choices, seven of four and seven of five.
+    assert found["chance"] == pytest.approx((6 / 3 + 7 / 4 + 7 / 5) / 20)
+    assert found["test"]["accuracy"] * 20 == pytest.approx(round(found["test"]["accuracy"] * 20))
+    assert "mixed hides the labels of its test part: here" in capsys.readouterr().err
+
+
 def test_end_to_end(run_script, tmp_path, places):
     # A folder for the model and one for the data, as the flags are promised to stay.
     done = run_script(

@@ -185,3 +185,22 @@ def test_an_error_leaves_with_status_2(run_script, tmp_path):
     assert len(failed.stderr.splitlines()) == 1
     assert "no run 'gpt-6x193-seed0'" in failed.stderr
     assert "did you mean gpt-6x192-seed0?" in failed.stderr
+
+
+def test_a_console_that_knows_no_accents(run_script, tmp_path):
+    """ASCII and the C locale: what it cannot show is a question mark, and a prompt is read all the same."""
+    text = tmp_path / "text.txt"
+    text.write_text("perché la diritta via era smarrita\n" * 200, encoding="utf-8")
+    plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    sizes = {"layers": 1, "heads": 2, "width": 16, "context": 64}
+    flags = [word for name, value in sizes.items() for word in (f"--{name}", value)]
+    places = ("--model-dir", tmp_path / "runs", "--name", "tiny")
+    trained = run_script("lab2/train_gpt.py", "--dry-run", "--text", text, *flags, *places, env=plain)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    asked = ("--run", "tiny", "--text", text, "--prompt", "perché ", "--tokenizers", "characters")
+    counts = ("--samples", 1, "--length", 60, "--prompt-tokens", 8)
+    written = run_script("lab2/generate.py", *asked, *counts, "--model-dir", tmp_path / "runs", env=plain)
+    assert (written.returncode, written.stderr) == (0, "")
+    assert "perch? la d" in written.stdout  # the text itself
+    found = json.loads((tmp_path / "runs" / "generate-tiny" / "results.json").read_text(encoding="utf-8"))
+    assert found["prompt"] == "perché "

@@ -1,8 +1,10 @@
 """Exercise 3.3: BM25, ranking measures, the contrastive loss and its batches, and the script."""
 
+import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -12,8 +14,10 @@ from sklearn.metrics import ndcg_score
 
 from lab1.engine.config import Interrupted, UsageError
 from lab2 import retrieve
-from lab2.tasks import datasets, ranking, retrieval, tiny
+from lab2.tasks import ranking, retrieval, tiny
+from lab2.tasks.encoders import load_tokenizer
 from lab2.tasks.retrieval import PairBatches, RetrievalTrainer, info_nce
+from lab2.tasks.search import load_search
 
 
 def test_words():
@@ -81,7 +85,7 @@ def test_both_together():
     assert ranking.standardised(second).tolist() == [[1, 0, -1]]
     assert ranking.hybrid(first, second, 0.25).tolist() == [pytest.approx([0.5, 0, -0.5])]
     table = ranking.relevance({"a": {"d1": 2, "gone": 1}, "b": {"d0": 1, "d1": -1}}, ["d0", "d1"])
-    assert table.tolist() == [[0, 2], [1, 0]]
+    assert table.tolist() == [[0, 2, 1], [1, 0, 0]]  # the document that is not there comes last
 
 
 def test_info_nce_by_hand():
@@ -112,12 +116,10 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(places):
-    return datasets.load_search("deeds", places)
+    return load_search("deeds", places)
 
 
 def pairs(places, data, **changes):
-    from lab2.tasks.encoders import load_tokenizer
-
     settings = {"max_length": 32, "batch_size": 4, "seed": 3} | changes
     return PairBatches(data, data.judgements["train"], load_tokenizer("bert", places), **settings)
 
@@ -240,6 +242,39 @@ def test_end_to_end(run_script, tmp_path):
     tuned = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert-finetune-seed0"
     assert torch.load(tuned / "last.pt", weights_only=True)["step"] == 2  # two epochs of one batch
     assert json.loads((tuned / "results.json").read_text())["test"]["trainable_parameters"] > 0
+
+
+def test_missing_documents_are_never_drawn_and_never_found(places, tmp_path, data):
+    judged = {"q0": {"gone": 2, "d1": 1}, "q2": {"gone": 1, "d3": 0}, "q4": {"d5": 1}}
+    batches = PairBatches(data, judged, load_tokenizer("bert", places), 32, 4, seed=3)
+    for epoch in range(20):
+        queries, documents = batches.order(epoch)
+        assert {
+            ids: list(data.documents)[place] for ids, place in zip(queries.tolist(), documents.tolist(), strict=True)
+        } == {
+            0: "d1",
+            1: "d5",
+        }
+    with pytest.raises(UsageError, match="deeds: too few queries have a relevant document in the corpus"):
+        PairBatches(data, {"q2": judged["q2"]}, load_tokenizer("bert", places), 32, 4)
+    found = retrieval.search(
+        dataclasses.replace(data, judgements={"test": judged}), None, lambda texts: torch.ones(len(texts), 2), 1.2, 0.75
+    )
+    assert found["bm25"]["queries"][1] == found["dense"]["queries"][1] == 0
+    assert all(np.isfinite(found[system]["mrr"]) for system in ("bm25", "dense", "hybrid"))
+    with pytest.raises(UsageError, match="deeds: the encoder gives vectors that are not finite numbers"):
+        retrieval.search(data, None, lambda texts: torch.full((len(texts), 2), torch.nan), 1.2, 0.75)
+
+
+def test_missing_documents_are_recorded(places, tmp_path):
+    folder = tmp_path / "deeds"
+    shutil.copytree(places / "deeds", folder)
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.write("q1\tgone\t1\n")
+    for finetune in (False, True):
+        settings = {"dataset": str(folder), "finetune": finetune, "epochs": 1}
+        retrieve.main(config(places, tmp_path / f"runs{finetune}", **settings))
+        assert results(tmp_path / f"runs{finetune}")["unknown_documents"] == {"test": 1}
 
 
 def test_flags_that_cannot_be_used(places, tmp_path):

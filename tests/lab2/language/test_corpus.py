@@ -1,5 +1,6 @@
 """Texts: where they come from, how they are divided and turned into tokens, and the windows that are cut from them."""
 
+import hashlib
 import http.server
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from lab1.engine.config import UsageError
+from lab1.engine.network import Unavailable
 from lab2.language import corpus, tokens
 from lab2.language.corpus import ConsecutiveWindows, Corpus, RandomWindows
 from lab2.tasks import tiny
@@ -26,12 +28,15 @@ def server():
 
     class Pages(http.server.BaseHTTPRequestHandler):
         pages = {"/pg1012.txt": EBOOK.encode(), "/latin.txt": "perché".encode("latin-1")}  # noqa: RUF012
+        pages |= {"/login.html": b"<html>log in</html>", "/half.txt": EBOOK[: len(EBOOK) // 2].encode()}
         asked = []  # noqa: RUF012
 
         def do_GET(self):
             self.asked.append(self.path)
             content = self.pages.get(self.path.split("?")[0])
-            self.send_response(404 if content is None else 200)
+            self.send_response(404 if content is None and self.path != "/cut.txt" else 200)
+            if self.path == "/cut.txt":
+                self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write(content or b"")
 
@@ -56,7 +61,7 @@ def test_the_licence_is_stripped():
 
 def test_downloaded_once(server, tmp_path, monkeypatch):
     address, asked = server
-    monkeypatch.setattr(corpus, "COMMEDIA", f"{address}/pg1012.txt")
+    monkeypatch.setattr(corpus, "COMMEDIA", (f"{address}/pg1012.txt",))
     for source in ("auto", "divina_commedia"):
         found = corpus.load_corpus(source, tmp_path / "data")
         assert (found.name, found.text) == ("divina_commedia", VERSES)
@@ -68,15 +73,42 @@ def test_downloaded_once(server, tmp_path, monkeypatch):
 
 def test_a_download_that_fails_leaves_nothing(server, tmp_path):
     address, _ = server
-    for page, reason in (("nowhere.txt", "404"), ("latin.txt", "not UTF-8")):
+    for page, reason in (("nowhere.txt", "404"), ("latin.txt", "utf-8"), ("cut.txt", "broke off after 0 of 100 bytes")):
         with pytest.raises(UsageError, match=reason) as failure:
             corpus.load_corpus(f"{address}/{page}", tmp_path)
         assert "\n" not in str(failure.value)
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_second_address(server, tmp_path, monkeypatch, capsys):
+    address, asked = server
+    for number, page in enumerate(("nowhere.txt", "login.html", "half.txt", "cut.txt", "latin.txt")):
+        monkeypatch.setattr(corpus, "COMMEDIA", (f"{address}/{page}", f"{address}/pg1012.txt"))
+        found = corpus.load_corpus("divina_commedia", tmp_path / str(number))
+        assert (found.name, found.text) == ("divina_commedia", VERSES)
+        assert asked[-2:] == [f"/{page}", "/pg1012.txt"]
+        assert [path.name for path in (tmp_path / str(number)).iterdir()] == ["divina_commedia.txt"]
+    monkeypatch.setattr(corpus, "COMMEDIA", (f"{address}/nowhere.txt", f"{address}/login.html"))
+    with pytest.raises(Unavailable, match=r"HTTP Error 404: Not Found; what came is not the book\): put it in"):
+        corpus.load_corpus("divina_commedia", tmp_path / "none")
+    capsys.readouterr()
+    assert corpus.load_corpus("auto", tmp_path / "none").name == "python"
+    assert "standard library instead" in capsys.readouterr().err
+
+
+def test_another_edition_is_said(tmp_path, monkeypatch, capsys):
+    place = tmp_path / "divina_commedia.txt"
+    place.write_text(VERSES, encoding="utf-8")
+    assert corpus.load_corpus("divina_commedia", tmp_path).text == VERSES
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{place} is not letter by letter the text of the published runs")
+    monkeypatch.setattr(corpus, "COMMEDIA_SHA256", hashlib.sha256(VERSES.encode()).hexdigest())
+    corpus.load_corpus("divina_commedia", tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 def test_without_a_network(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(corpus, "COMMEDIA", "http://127.0.0.1:9/pg1012.txt")  # nobody listens there
+    monkeypatch.setattr(corpus, "COMMEDIA", ("http://127.0.0.1:9/pg1012.txt",))  # nobody listens there
     found = corpus.load_corpus("auto", tmp_path)
     assert found.name == "python"
     assert "import argparse" in found.text
@@ -96,6 +128,12 @@ def test_files(tmp_path):
     (tmp_path / "latin.txt").write_bytes("ché".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin\.txt is not UTF-8 text \(byte 2\)"):
         corpus.load_corpus(str(tmp_path / "latin.txt"), tmp_path)
+    (tmp_path / "zeros.txt").write_bytes(bytes(5000))
+    with pytest.raises(UsageError, match=r"zeros\.txt is no text: it holds bytes of value 0"):
+        corpus.load_corpus(str(tmp_path / "zeros.txt"), tmp_path)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"empty has 0 characters: at least 1,000 are needed"):
+        corpus.load_corpus(str(tmp_path / "empty.txt"), tmp_path).parts()
     for missing in (tmp_path / "nowhere.txt", tmp_path):
         with pytest.raises(UsageError, match="no such file"):
             corpus.load_corpus(str(missing), tmp_path)

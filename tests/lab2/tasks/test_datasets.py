@@ -13,6 +13,8 @@ from lab1.engine.config import UsageError
 from lab2 import hub
 from lab2.tasks import datasets, tiny
 from lab2.tasks.batches import POOL, TextBatches, encode
+from lab2.tasks.choices import load_choices
+from lab2.tasks.search import load_search
 
 
 def write(path, rows):
@@ -54,7 +56,26 @@ def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     assert torch.equal(datasets.load_texts(str(tmp_path), tmp_path).parts["train"][1], labels)
 
 
-def test_a_missing_test_set_is_the_validation_set(tmp_path):
+@pytest.mark.parametrize(
+    ("labels", "classes", "places"),
+    [
+        (["10", "9", " 9"], ["9", "10"], [1, 0, 0]),  # as a .csv holds them: numbers, in their order
+        ([1, "1", 2.0], ["1", "2"], [0, 0, 1]),
+        (["1", "x", 1], ["1", "x"], [0, 1, 0]),
+        ([True, False, True], ["False", "True"], [1, 0, 1]),
+        ([-3, 4, 4], ["-3", "4"], [0, 1, 1]),
+    ],
+)
+def test_labels_of_every_kind(tmp_path, labels, classes, places):
+    rows = [{"text": "t", "label": label} for label in labels]
+    for part in ("train", "validation", "test"):
+        write(tmp_path / f"{part}.jsonl", rows)
+    data = datasets.load_texts(str(tmp_path), tmp_path)
+    assert data.classes == classes
+    assert data.parts["train"][1].tolist() == places
+
+
+def test_a_missing_test_set_is_the_validation_set(tmp_path, capsys):
     rows = [{"text": f"text {number}", "label": number % 2} for number in range(40)]
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "validation.jsonl", [{"text": "held out", "label": 0}, {"text": "too", "label": 1}])
@@ -62,6 +83,12 @@ def test_a_missing_test_set_is_the_validation_set(tmp_path):
     assert data.parts["test"][0] == ["held out", "too"]
     assert [len(items) for items, _ in data.parts.values()] == [36, 4, 2]
     assert not set(data.parts["train"][0]) & set(data.parts["validation"][0])
+    said = "has no validation and test part: here validation is a tenth of train and test is a tenth of train"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(" has no test part: here validation is a tenth of train and test is its validation part")
+    assert data.sources == {"train": "train", "validation": "a tenth of train", "test": "validation"}
+    assert datasets.load_texts(str(tmp_path / "train.jsonl"), tmp_path).sources["test"] == "a tenth of train"
+    assert capsys.readouterr().err == f"train {said}\n"
 
 
 def test_names_of_known_classes_and_a_single_file(tmp_path):
@@ -85,7 +112,13 @@ def test_texts_that_cannot_be_used(tmp_path):
 
     assert "no column label, only ['text', 'class']" in refusal([{"text": "a", "class": 1}])
     assert "at least two classes" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": 1}])
-    assert "no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    assert "example 2 has no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    assert "example 2 has no label" in refusal([{"text": "a", "label": "x"}, {"text": "b"}])
+    assert "example 1 has no text" in refusal([{"text": None, "label": 1}, {"text": "b", "label": 0}])
+    assert "example 1 has no text" in refusal([{"text": ["a"], "label": 1}, {"text": "b", "label": 0}])
+    assert "example 2 has the label [1]; use a number" in refusal(
+        [{"text": "", "label": 1}, {"text": "b", "label": [1]}]
+    )
     assert "holds no train.csv" in refusal([{"text": "a", "label": 1}], "texts.jsonl")
     assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
@@ -126,7 +159,7 @@ def test_choices_in_every_shape(tmp_path):
         write(tmp_path / name / "train.jsonl", [row | {key: number % 4} for number in range(40)])
         write(tmp_path / name / "validation.jsonl", [row])
         write(tmp_path / name / "test.jsonl", [row | {key: -1}])  # SWAG keeps its test labels to itself
-        data = datasets.load_choices(str(tmp_path / name), tmp_path)
+        data = load_choices(str(tmp_path / name), tmp_path)
         assert data.classes == ["A", "B", "C", "D"]
         assert [len(items) for items, _ in data.parts.values()] == [36, 4, 1]
         assert data.parts["test"][0] == [("It rains. She", ["gets wet.", "flies.", "is a cup.", "melts."])]
@@ -136,35 +169,13 @@ def test_choices_in_every_shape(tmp_path):
 def test_choices_that_cannot_be_used(tmp_path):
     row = {"question": "q", "choices": ["a", "b"], "label": 0}
     refused = {
-        "one number is needed": [row, row | {"choices": ["a", "b", "c"]}],
-        "a label is beyond 2 choices": [row, row | {"label": 2}],
+        "question 2: the label 2 is beyond 2 choices": [row, row | {"label": 2}],
         "no question, choices and label": [{"question": "q", "label": 0}],
     }
     for number, (message, rows) in enumerate(refused.items()):
         write(tmp_path / f"{number}.jsonl", rows)
         with pytest.raises(UsageError, match=message):
-            datasets.load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
-
-
-def test_a_collection_in_beirs_format(tmp_path):
-    (tmp_path / "wings" / "qrels").mkdir(parents=True)
-    folder = tmp_path / "wings"
-    write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
-    write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
-    data = datasets.load_search(str(folder), tmp_path)
-    assert data.documents == {"1": "Wings lift", "2": "drag"}
-    # Query b has nothing relevant: no ranking is right or wrong for it.
-    assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
-    (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n")
-    with pytest.raises(UsageError, match="its columns, 'query-id,corpus-id,score', have commas between them; use tabs"):
-        datasets.load_search(str(folder), tmp_path)
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
-    with pytest.raises(UsageError, match="1 queries are not among the queries"):
-        datasets.load_search(str(folder), tmp_path)
-    (folder / "queries.jsonl").unlink()
-    with pytest.raises(UsageError, match=r"not in BEIR's format: no .*queries\.jsonl"):
-        datasets.load_search(str(folder), tmp_path)
+            load_choices(str(tmp_path / f"{number}.jsonl"), tmp_path)
 
 
 def sequences(lengths):
@@ -185,7 +196,8 @@ def test_questions_keep_their_choices_together(model):
     tokenizer = hub.pretrained(transformers.AutoTokenizer, str(model), model)
     items = [("the cook", ["sings", "wins a fine prize"]), ("a pilot", ["burns", "misses the last train"])]
     tokens = encode(tokenizer, items, 32)
-    inputs, labels = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id).take(torch.tensor([1, 0]))
+    batches = TextBatches(tokens, torch.tensor([1, 0]), 2, tokenizer.pad_token_id, choices=[2, 2])
+    inputs, labels = batches.take(torch.tensor([1, 0]))
     assert labels.tolist() == [0, 1]
     longest = max(map(len, tokens["input_ids"]))
     assert inputs["input_ids"].shape == inputs["token_type_ids"].shape == (2, 2, longest)
@@ -250,9 +262,14 @@ def test_without_a_network_one_line_says_what_to_fetch(run_script, tmp_path):
     ("load", "dataset", "source"),
     [
         (datasets.load_texts, "ag_news", "fancyzhx/ag_news"),
-        (datasets.load_choices, "swag", "allenai/swag"),
-        (datasets.load_choices, "codah", "jaredfern/codah"),
-        (datasets.load_search, "scifact", "mteb/scifact"),
+        (load_choices, "swag", "allenai/swag"),
+        (load_choices, "codah", "jaredfern/codah"),
+        (load_choices, "arc_easy", "allenai/ai2_arc"),
+        (load_choices, "arc_challenge", "allenai/ai2_arc"),
+        (load_choices, "commonsense_qa", "tau/commonsense_qa"),
+        (load_choices, "openbookqa", "allenai/openbookqa"),
+        (load_choices, "hellaswag", "Rowan/hellaswag"),
+        (load_search, "scifact", "mteb/scifact"),
     ],
 )
 def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load, dataset, source):

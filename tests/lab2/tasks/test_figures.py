@@ -98,7 +98,8 @@ def test_frozen_features_by_layer_by_hand():
 
 def answered(validation, test, seed=0, method="finetune", loss="cross-entropy", model="hub/mini"):
     config = {"method": method, "loss": loss, "model": model, "seed": seed}
-    return {"config": config, "validation": {"accuracy": validation}, "test": {"accuracy": test}}
+    found = {"validation": {"accuracy": validation}, "test": {"accuracy": test}}
+    return found | {"config": config, "choices": [4], "chance": 0.25}
 
 
 def test_multiple_choice_by_hand():
@@ -129,6 +130,14 @@ def test_multiple_choice_by_hand():
     assert legend.get_bbox_to_anchor().transformed(panel.transAxes.inverted()).x0 == 1  # beside the data
     assert figure.get_supxlabel() == (
         "Dots: runs. Strokes and bars: the mean over seeds and its 95 % interval by Student's t."
+    )
+    mixed = figures.choice_figure("arc", [run | {"choices": [3, 4, 5], "chance": 0.2497} for run in runs]).axes[0]
+    assert mixed.lines[-1].get_xdata() == [24.97, 24.97]
+    assert mixed.get_legend().get_texts()[-1].get_text() == "chance, three to five choices"
+    five = figures.choice_figure("csqa", [run | {"choices": [5], "chance": 0.2} for run in runs]).axes[0]
+    assert (five.lines[-1].get_xdata(), five.get_legend().get_texts()[-1].get_text()) == (
+        [20, 20],
+        "chance, five choices",
     )
     assert figures.choice_figure("codah", runs[-1:]).get_supxlabel() == "Dots: runs."
     assert figure.get_suptitle() == "CODAH: accuracy in multiple choice"

@@ -1,0 +1,104 @@
+"""Folders of models that are not whole: one line says which folder, and nothing random passes for pretrained."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from lab1.engine.config import UsageError
+from lab2.models import GPT
+from lab2.tasks import encoders, likelihood, tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for kind in ("bert", "gpt2"):
+        tiny.write_model(folder / kind, kind=kind)
+    return folder
+
+
+def load_everything(folder, kind):
+    """What the scripts load of a model."""
+    tokenizer = encoders.load_tokenizer(str(folder), folder)
+    if kind == "gpt2":
+        GPT.from_pretrained(str(folder), folder)
+        return likelihood.load(str(folder), folder, folder, CPU)
+    encoder, new = encoders.load_encoder(str(folder), "classification", folder, CPU, classes=3)
+    encoders.longest(tokenizer, encoder.network, 64)
+    return new
+
+
+def refusal(models, tmp_path, kind, change):
+    folder = shutil.copytree(models / kind, tmp_path / kind)
+    change(folder)
+    with pytest.raises(UsageError) as refused:
+        load_everything(folder, kind)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(str(folder))
+    return str(refused.value).removeprefix(str(folder))
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def pickled(folder):
+    """What torch.load refuses, as it would run something."""
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+
+BROKEN = {
+    "cut weights": cut,
+    "empty weights": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights that run something": pickled,
+    "a list as configuration": lambda folder: (folder / "config.json").write_text("[1, 2]"),
+    "a number as configuration": lambda folder: (folder / "config.json").write_text("3"),
+    "cut configuration": lambda folder: (folder / "config.json").write_text('{"model_type":'),
+    "a kind that is a list": lambda folder: (folder / "config.json").write_text('{"model_type": ["bert"]}'),
+    "cut tokenizer": lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0",'),
+    "a list as tokenizer": lambda folder: (folder / "tokenizer.json").write_text("[]"),
+    "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
+    "tokenizer that is no text": lambda folder: (folder / "tokenizer.json").write_bytes(b"\xff\xfe\x00"),
+    "a list beside the tokenizer": lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_broken_folders(models, tmp_path, kind, change):
+    assert " cannot be read as " in refusal(models, tmp_path, kind, change)
+
+
+def configured(**changes):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return change
+
+
+def test_weights_that_are_missing_are_not_made_up(models, tmp_path):
+    whole = refusal(models, tmp_path / "a", "gpt2", configured(n_layer=3))
+    assert whole.startswith(" lacks 12 of its weights, such as transformer.h.2.attn.c_attn.bias: its config.json and")
+    whole = refusal(models, tmp_path / "b", "bert", configured(num_hidden_layers=3))
+    assert whole.startswith(" lacks 16 of its weights, such as bert.encoder.layer.2.attention.output.LayerNorm.bias: ")
+    whole = refusal(models, tmp_path / "c", "bert", configured(vocab_size=7))
+    assert whole.startswith(" lacks 1 of its weights, such as bert.embeddings.word_embeddings.weight: ")
+    # A new head is what fine-tuning begins with.
+    assert load_everything(models / "bert", "bert") == ["classifier"]
+
+
+def test_a_tokenizer_of_another_model(models, tmp_path):
+    def swap(folder):
+        words = tiny.write_model(tmp_path / "other", [f"word{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(300)])
+        shutil.copy(words / "tokenizer.json", folder)
+
+    assert "they do not belong together" in refusal(models, tmp_path, "bert", swap)
+    assert "they do not belong together" in refusal(models, tmp_path / "second", "gpt2", swap)
