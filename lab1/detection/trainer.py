@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from lab1.detection.canvases import Canvases
-from lab1.detection.detector import Detector, best_threshold, measure
-from lab1.detection.figure import detection_figure
+from lab1.detection.detector import Detections, Detector, best_threshold, counts, measure
+from lab1.detection.figure import Example, detection_figure
 from lab1.engine import distributed
 from lab1.trainer import Trainer
-
-SHOWN = 2  # canvases of each kind in the figure
 
 
 class DetectorTrainer(Trainer):
@@ -57,9 +55,18 @@ def evaluate(
     for kind, canvases in tests.items():
         found = [each.above(threshold) for each in detector.detect(canvases.images)]
         results[kind] = measure(found, canvases, threshold)
-        heats = [detector.heat_maps(image) for image in canvases.images[:SHOWN]]
-        shown += zip(canvases.images, canvases.boxes, found, heats, strict=False)
+        for row, title in chosen(found, canvases, threshold).items():
+            image, boxes, labels = canvases.images[row], canvases.boxes[row], canvases.labels[row]
+            heat = detector.heat_maps(image)
+            shown.append(Example(f"{kind} canvas,\n{title}", image, boxes, labels, found[row], heat))
         numbers = "  ".join(f"{name} {results[kind][name]:.4f}" for name in ("f1", "precision", "recall"))
         print(f"{len(canvases)} {kind} canvases: {numbers}")
     first, *others = tests
     return results[first] | {kind: results[kind] for kind in others}, partial(detection_figure, shown)
+
+
+def chosen(found: list[Detections], canvases: Canvases, threshold: float) -> dict[int, str]:
+    """The canvases that the figure shows, with their titles: the first one, and the first one with a mistake."""
+    correct, reported, digits = counts(found, canvases, threshold).T
+    mistakes = ((correct < reported) | (correct < digits)).nonzero()[:, 0].tolist()
+    return {0: "the first"} | dict.fromkeys(mistakes[:1], "the first with a mistake")
