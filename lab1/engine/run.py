@@ -1,5 +1,6 @@
 """A run on disk: its folder opened or gone on with, checkpoints of everything, the best weights, the results."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,9 @@ class Run:
     def say(self, line: str) -> None:
         """Print a line, from the first process alone, above the progress bar."""
         if distributed.rank() == 0:
-            tqdm.write(line)
-            sys.stdout.flush()  # at once, where it is read by another program or a file, too
+            with contextlib.suppress(BrokenPipeError):  # whoever read it has left, as ``head`` does: the run goes on
+                tqdm.write(line)
+                sys.stdout.flush()  # at once, also where another program or a file takes it
 
 
 # What a checkpoint holds of the Trainer's own fields.

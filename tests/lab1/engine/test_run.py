@@ -91,6 +91,16 @@ def test_a_network_of_ones_own_trains_is_tested_and_resumes(tmp_path):
         load(resumed.folder / "best.pt")
 
 
+def test_a_reader_that_left_costs_nothing(tmp_path, monkeypatch):
+    def left(*arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("lab1.engine.run.tqdm.write", left)  # as in ``python lab1/train_mlp.py | head -1``
+    trainer = make_trainer(tmp_path)
+    finish(trainer)
+    assert (trainer.folder / "results.json").exists()
+
+
 def test_arguments_that_no_file_can_hold_are_refused_before_a_folder_is_made(tmp_path):
     class Held(Own):
         def __init__(self):
