@@ -28,7 +28,7 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
     """Turn a command line into a configuration, a checked one where the class is a RunConfig.
 
     With ``--resume RUN`` the defaults are that run's own configuration, so that no other flag is needed, and a flag
-    that is given all the same (``--epochs 40``) changes that one thing.
+    that is given all the same (``--epochs 40``) changes that one thing. ``--resume auto`` leaves the flags as they are.
 
     Raises:
         UsageError: for a flag or a value that cannot be used.
@@ -39,7 +39,7 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
     config = _parse(config_class, arguments)
     if not isinstance(config, RunConfig):
         return config
-    if config.resume is not None:
+    if config.resume not in (None, "auto"):  # what auto is, only the run's name can tell
         folder = find_run(config.resume, config.runs_folder())
         # The run's own flags first: where one is given again, the later one counts.
         saved = _saved_arguments(config_class, folder)

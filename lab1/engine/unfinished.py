@@ -33,7 +33,7 @@ def find_unfinished(config: RunConfig, is_finished: Callable[[Path], bool]) -> s
     for folder, flags in changed.items():
         require(
             is_finished(folder),
-            f"--resume auto: {shown(folder)} is unfinished and was begun without {', '.join(flags)}; leave that out, or "
+            f"--resume auto: {shown(folder)} is unfinished and has other flags than {', '.join(flags)}; give its own, "
             f"go on with --resume {shown(folder)}, or choose another --name",
         )
     return None

@@ -45,8 +45,8 @@ class PairBatches:
     ``inputs["document"]`` are what a transformers model takes.
 
     With a ``seed`` each epoch goes through the queries in another order, each with a document drawn in proportion to
-    its judgement, all as a function of (seed, epoch). Without one they come in order, each with its best document. Under torchrun
-    each process gets its share of every batch, and the negatives of a query are those of this share.
+    its judgement, all as a function of (seed, epoch). Without one they come in order, each with its best document.
+    Under torchrun each process gets its share of every batch, and a query's negatives are those of this share.
     """
 
     def __init__(
