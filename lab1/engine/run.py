@@ -54,8 +54,9 @@ class Run:
             self.say(f"{self._network_in_words()} on {task}, {self._place_in_words()}")
         first = distributed.rank() == 0 and not self.over
         begins = self.step == self.clock() == 0  # also where it was stopped before its first checkpoint
-        purge_step = None if not resumed else 0 if begins else self.clock() + 1
-        self.log = logbook.Logbook(self.folder, purge_step, enabled=first)
+        if first and begins:
+            logbook.forget(self.folder)
+        self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
         if first:
             logbook.write_json(self.settings(), self.folder / "config.json")
             if begins:
