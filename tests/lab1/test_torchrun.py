@@ -1,4 +1,4 @@
-"""Real processes under torchrun: they learn what one does, survive the loss of one of them, and speak with one voice."""
+"""Real processes under torchrun: they learn what one does, survive the loss of one, and speak with one voice."""
 
 import json
 import os

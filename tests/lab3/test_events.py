@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted
 from lab1.engine.launch import parse
 from lab3 import train_dqn
@@ -68,22 +69,27 @@ def test_an_uninterrupted_run(uninterrupted):
     assert uninterrupted["configuration/text_summary"] == [0]
 
 
-@pytest.mark.parametrize("stop_at", [36, 331, 333, 334])  # after an update, before the tick that shows it; and not
+# After an update that the next tick shows: in the last step before it, and earlier; right after a tick.
+@pytest.mark.parametrize("stop_at", [329, 336, 338, 341])
 def test_stopped_between_an_update_and_its_tick(tmp_path, uninterrupted, stop_at):
     folder = train(*FLAGS, "--model-dir", tmp_path, stop_at=stop_at).folder
     train("--resume", folder)
     assert points(folder) == uninterrupted
 
 
-@pytest.mark.parametrize(("stop_at", "save_seconds"), [(20, 300), (470, 300), (733, 300), (733, 0)])
-def test_killed(tmp_path, monkeypatch, uninterrupted, stop_at, save_seconds):
-    # With 0 each tick saves, and nothing but a save writes out what was logged: TensorBoard's own pace is 2 minutes.
-    monkeypatch.setattr("lab3.trainer.SAVE_SECONDS", save_seconds)
+@pytest.mark.parametrize("stop_at", [20, 733])  # before the first checkpoint, and after it
+def test_killed(tmp_path, uninterrupted, stop_at):
     killed = train(*FLAGS, "--model-dir", tmp_path, stop_at=stop_at, strike=signal.SIGKILL)
-    # What its writer still holds was lost with the process.
-    written = {path: path.read_bytes() for path in killed.folder.glob("events.*")}
-    killed.log.close()
-    for path, content in written.items():
-        path.write_bytes(content)
     train("--resume", killed.folder)
     assert points(killed.folder) == uninterrupted
+
+
+def test_what_was_logged_is_written_before_a_checkpoint(tmp_path, monkeypatch):
+    trainer, order = set_up(parse(train_dqn.Config, [*FLAGS, "--model-dir", str(tmp_path)], "")), []
+    trainer.open()
+    monkeypatch.setattr(trainer.log, "flush", lambda: order.append("events"))
+    monkeypatch.setattr(checkpoint, "save_newest", lambda content, folder: order.append("checkpoint"))
+    trainer.save()
+    assert order == ["events", "checkpoint"]
+    trainer.log.close()
+    trainer.envs.close()
