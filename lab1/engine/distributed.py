@@ -6,6 +6,8 @@ In a single process every function here is free: rank 0 of 1, and reductions tha
 import contextlib
 import functools
 import os
+import time
+import uuid
 from datetime import timedelta
 
 import torch
@@ -25,9 +27,15 @@ def world_size() -> int:
 
 def start(device: torch.device) -> None:
     """Join the other processes, if there are any: NCCL between GPUs, Gloo between CPUs."""
-    if world_size() > 1 and not dist.is_initialized():
-        # Gloo beside NCCL: what the processors tell each other then never waits for a GPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if world_size() == 1 or dist.is_initialized():
+        return
+    # Gloo beside NCCL: what the processors tell each other then never waits for a GPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if _board() is None:
+        dist.init_process_group(backend)
+        return
+    store = dist.PrefixStore(_meeting(), _board())
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size())
 
 
 def finish() -> None:
@@ -106,13 +114,36 @@ def _board() -> dist.Store | None:
         return None
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=20))
+    store.set_timeout(timedelta(minutes=30))
     return dist.PrefixStore("labs", store)
+
+
+@functools.cache
+def _meeting() -> str:
+    """A name that these processes have agreed on, and none before them.
+
+    The store still holds where processes of an earlier attempt could be reached, and Gloo would wait for those. The
+    count of attempts is no such name: on several nodes, torchrun counts differently on each.
+    """
+    board, own = _board(), uuid.uuid4().hex
+    if rank() == 0:
+        board.set("meeting", own)
+        answers = [board.get(f"{own} {other}").decode() for other in range(1, world_size())]
+        board.set(f"{own} complete", " ".join(answers))
+        return own
+    while True:
+        meeting = board.get("meeting").decode()  # perhaps still the one of those before
+        board.set(f"{meeting} {rank()}", own)
+        if board.check([f"{meeting} complete"]) and own in board.get(f"{meeting} complete").decode():
+            return meeting
+        time.sleep(0.02)
 
 
 @functools.cache
 def _complaint() -> int:
     # Which complaint this process's is, of those since torchrun started the processes for the last time.
-    return _board().add(f"complaints {os.environ.get('TORCHELASTIC_RESTART_COUNT')}", 1)
+    attempt = _meeting() if dist.is_initialized() else os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    return _board().add(f"complaints {attempt}", 1)
 
 
 @contextlib.contextmanager
