@@ -58,10 +58,9 @@ class Trainer(Run):
         self.config, self.about = config, about or {}
         self.device = find_device(config.device)
         distributed.start(self.device)
-        self.model = model.to(self.device)
+        self.model = distributed.shared_statistics(model, self.device).to(self.device)
         self.compiled = torch.compile(self.model) if config.compile else self.model
-        several = distributed.world_size() > 1
-        self.network = DistributedDataParallel(self.compiled) if several else self.compiled
+        self.network = DistributedDataParallel(self.compiled) if distributed.world_size() > 1 else self.compiled
         if distributed.rank() > 0:
             torch.manual_seed(config.seed + 1_000_003 * distributed.rank())  # other dropout than the first process's
         self.optimizer = self.make_optimizer()
@@ -168,7 +167,7 @@ class Trainer(Run):
             group["lr"] = rate
         loss, metrics = self.loss(batch)
         self.optimizer.zero_grad()
-        share = self._agree(self.weight(batch))
+        share = self._agree(self._weight(batch))
         (loss if share == 1 else loss * share).backward()
         if self.max_gradient_norm is not None:
             self.clip_gradients(self.max_gradient_norm)
@@ -176,17 +175,19 @@ class Trainer(Run):
         self.step += 1
         return {"loss": loss.detach(), **metrics}
 
+    def _weight(self, batch: tuple[Tensor, Tensor]) -> int:
+        return 0 if isinstance(batch, distributed.StandIn) else self.weight(batch)
+
     def _agree(self, weight: float = 1.0) -> float:
         """What all processes must know alike: whether to stop or to save after this step; and this one's share.
 
         Returns what to scale this process's loss by, so that the mean over the processes' gradients is that of the
-        whole batch however it was divided: 1 for a single process.
+        whole batch however it was divided: 1 for a single process, 0 for a ``StandIn``.
         """
         self.stop_signal, self.save_now = self.signals.received, time.monotonic() >= self.save_due
         if distributed.world_size() == 1:
             return 1.0
-        decides = distributed.rank() == 0
-        whole, stop, save = distributed.total([weight, self.stop_signal > 0, decides and self.save_now])
+        whole, stop, save = distributed.total([weight, self.stop_signal > 0, distributed.rank() == 0 and self.save_now])
         self.stop_signal, self.save_now = (self.stop_signal or signal.SIGTERM) if stop else 0, bool(save)
         return weight * distributed.world_size() / whole
 
@@ -200,7 +201,7 @@ class Trainer(Run):
             RunFailed: where a loss is not finite; the last good checkpoint stays.
         """
         self.steps_per_epoch = len(train_batches)
-        require(self.steps_per_epoch > 0, "there is nothing to train on: fewer examples than processes")
+        require(self.steps_per_epoch > 0, "there is nothing to train on: no example")
         self.open(self.task(train_batches, val_batches))
         with self.signals, self._progress() as bar:
             while not self.finished():
@@ -230,7 +231,7 @@ class Trainer(Run):
         for batch in epoch_of(batches, self.epoch, self.batch):
             if self.step == 0:
                 self.log_first_batch(batch)
-            self.averages.add(self.train_step(batch), self.weight(batch))
+            self.averages.add(self.train_step(batch), self._weight(batch))
             self.batch += 1
             now = time.monotonic()
             if now >= next_look or self.stop_signal or self.save_now:
@@ -242,6 +243,7 @@ class Trainer(Run):
             if self.stop_signal:
                 raise Interrupted(self.stop_signal, self.folder)
         self._look(bar)
+        distributed.share_buffers(self.model)
         self.epoch_seconds += time.monotonic() - began
 
     def _look(self, bar: tqdm) -> None:

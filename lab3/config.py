@@ -215,6 +215,10 @@ def prepare_torch(config: RLConfig) -> None:
     from lab1.engine import distributed
 
     prepare(config)
-    require(distributed.world_size() == 1, "lab 3 runs in one process, without torchrun")
+    require(
+        distributed.world_size() == 1,
+        "lab 3 trains an agent in one process, without torchrun; for several agents side by side use "
+        "lab3/compare_agents.py --workers 2",
+    )
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads, user_api="blas")

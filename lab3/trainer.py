@@ -251,7 +251,7 @@ class RLTrainer(Trainer):
                 number = self.step - len(losses) + place + 1
                 raise RunFailed(f"the loss is {loss} at update {number}; a lower --learning-rate often helps")
         update = {"learning_rate": self.learning_rate(self.step), **self.shown}
-        update |= self.averages.means() if losses else {}
+        update |= self.averages.means() if self.averages.weight > 0 else {}  # before a checkpoint, or since
         points = {f"update/{name.replace('_', ' ')}": value for name, value in update.items()}
         self.averages = Averages()
         recent = [point[1] for point in self.curve[-RECENT:]]

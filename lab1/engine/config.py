@@ -77,7 +77,8 @@ class RunConfig:
     compile: bool = False
     """Compile the model with torch.compile: worth its half minute for long runs only."""
     resume: Annotated[str | None, flag("RUN")] = None
-    """Go on with this run, a folder or a name under --model-dir; its own flags are taken from its config.json."""
+    """RUN, or auto: go on with this run, a folder or a name under --model-dir, with the flags in its config.json; with
+    auto, go on with the newest unfinished run of this name and these flags, or begin it."""
     model_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder that runs are written to (default: model/ beside the script)."""
     name: Annotated[str | None, flag("NAME")] = None
@@ -95,7 +96,7 @@ class RunConfig:
         """
         require(0 <= self.seed < 2**63, f"--seed {self.seed}: a seed is a whole number from 0 to 2**63 - 1")
         _nearest("--data-dir", self.data_folder())
-        if self.resume is not None:
+        if self.resume not in (None, "auto"):
             return  # its folder is there, under whatever name, wherever it has been moved to
         if self.name is not None:
             check_name(self.name)

@@ -12,7 +12,7 @@ import random
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tyro
@@ -29,7 +29,7 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
     """Turn a command line into a configuration, a checked one where the class is a RunConfig.
 
     With ``--resume RUN`` the defaults are that run's own configuration, so that no other flag is needed, and a flag
-    that is given all the same (``--epochs 40``) changes that one thing.
+    that is given all the same (``--epochs 40``) changes that one thing. ``--resume auto`` leaves the flags as they are.
 
     Raises:
         UsageError: for a flag or a value that cannot be used.
@@ -40,7 +40,7 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
     config = _parse(config_class, arguments)
     if not isinstance(config, RunConfig):
         return config
-    if config.resume is not None:
+    if config.resume not in (None, "auto"):  # what auto is, only the run's name can tell
         folder = find_run(config.resume, config.runs_folder())
         # The run's own flags first: where one is given again, the later one counts.
         saved = _saved_arguments(config_class, folder)
@@ -116,7 +116,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows console may lack a character, such as ±
     try:
-        with interruptible_imports():
+        with interruptible_imports(), _one_process_speaks():
             description = sys.modules[config_class.__module__].__doc__ or ""
             # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
             description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
@@ -158,9 +158,40 @@ def _thread_failed(failure) -> None:
 
 
 def _leave(status: int, message: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+    if _speaks():
         print(message, file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+def _speaks() -> bool:
+    """Under torchrun one process speaks for all: the first with a fault or, where all have it alike, the first one."""
+    if "torch.distributed" not in sys.modules:
+        return os.environ.get("RANK", "0") == "0"
+    from lab1.engine import distributed
+
+    return distributed.is_first_to_complain()
+
+
+@contextlib.contextmanager
+def _one_process_speaks() -> Iterator[None]:
+    """Inside ``with``, where one process of several falls, the others leave without a traceback of their own.
+
+    Raises:
+        RunFailed: where another process was lost.
+    """
+    try:
+        yield
+    except (UsageError, RunFailed, Interrupted):
+        raise
+    except Exception as error:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            from lab1.engine import distributed
+
+            if (line := distributed.lost_process(error)) is not None:
+                raise RunFailed(line) from None
+            if not distributed.is_first_to_complain():
+                sys.exit(1)
+        raise
 
 
 def prepare(config: RunConfig):

@@ -42,6 +42,12 @@ def new_run_folder(parent: Path, name: str, settings: dict[str, Any]) -> Path:
         raise UsageError(f"--model-dir {parent}: {parent / name} cannot be made: {error.strerror}") from None
 
 
+def forget(folder: Path) -> None:
+    """Remove a run's event files, where it was stopped before its first checkpoint and begins once more."""
+    for path in folder.glob("events.out.tfevents.*"):
+        path.unlink()
+
+
 def write_json(content: Any, path: Path) -> None:
     """Write a file of JSON, atomically."""
     files.write_text(json.dumps(content, indent=1) + "\n", path)

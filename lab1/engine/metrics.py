@@ -54,7 +54,9 @@ class Averages:
         self.pending: list[tuple[dict[str, Tensor], float]] = []
 
     def add(self, metrics: dict[str, Tensor], weight: float) -> None:
-        """Add one batch's metrics (scalars)."""
+        """Add one batch's metrics (scalars). One of weight 0 says nothing, not even where a metric is not finite."""
+        if weight == 0:
+            metrics = {name: torch.zeros_like(value) for name, value in metrics.items()}
         self.pending.append((metrics, weight))
 
     def read(self) -> list[float]:

@@ -13,6 +13,7 @@ from lab1.engine.files import MISFITS, reason
 from lab1.engine.files import in_words as kind_of
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.registry import check, describe
+from lab1.engine.unfinished import find_unfinished, is_tested
 
 
 class Run:
@@ -40,6 +41,7 @@ class Run:
         """
         if self.folder is not None:
             return
+        self.config.resume = self._to_resume()
         resumed = self.config.resume is not None
         if resumed:
             self.folder = Path(self.config.resume)
@@ -49,13 +51,17 @@ class Run:
         if not resumed:
             if distributed.rank() == 0:
                 self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name(), self.settings())
+                distributed.note(self.config.run_name(), str(self.folder))
             self.folder = Path(distributed.from_first_process(str(self.folder)))
             self.say(f"{self._network_in_words()} on {task}, {self._place_in_words()}")
         first = distributed.rank() == 0 and not self.over
+        begins = self.step == self.clock() == 0  # also where it was stopped before its first checkpoint
+        if first and begins:
+            logbook.forget(self.folder)
         self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
         if first and resumed:
             logbook.write_json(self.settings(), self.folder / "config.json")
-        elif first:
+        if first and begins:
             self.log.configuration(self.settings(), self.charted)
 
     def save(self) -> None:
@@ -73,7 +79,17 @@ class Run:
         }
         content |= {name: getattr(self, name) for name in PROGRESS}
         content |= self.more_state()
+        self.log.flush()  # a run that goes on from here logs nothing of this again
         checkpoint.save_newest(content, self.folder)
+
+    def _to_resume(self) -> str | None:
+        """The run to go on with: of processes that torchrun started again, the one that those before them began; or
+        what ``--resume`` names, or auto finds."""
+        found, config = self.config.resume, self.config
+        if distributed.rank() == 0:
+            begun = distributed.noted(config.run_name())
+            found = begun or (find_unfinished(config, is_tested) if found == "auto" else found)
+        return distributed.from_first_process(found)
 
     def _network_in_words(self) -> str:
         count = sum(parameter.numel() for parameter in self.model.parameters())

@@ -4,8 +4,10 @@ An entry is written when its network is done, so that a series that is stopped l
 """
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lab1.engine import logbook
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 from lab1.engine.files import MISFITS, read_object, reason
 from lab1.engine.finished import is_published, shown
+from lab1.engine.unfinished import find_unfinished, read_settings
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
 FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")
@@ -35,6 +38,8 @@ def open_series(
             is left to do in a published series.
     """
     entries = []
+    if config.resume == "auto":
+        config.resume = find_unfinished(config, partial(_is_done, plan))
     if config.resume is None:
         folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     else:
@@ -56,6 +61,15 @@ def open_series(
     else:
         print(f"{shown(folder)} is finished: its results.json stands")
     return folder, entries, left
+
+
+def _is_done(plan: list[dict[str, Any]], folder: Path) -> bool:
+    """Whether a series has all its entries: of each agent, depth and seed in its ``config.json``, every one that a plan
+    like this has."""
+    settings = read_settings(folder)
+    values = {key: settings.get(key + "s", list(dict.fromkeys(one[key] for one in plan))) for key in plan[0]}
+    entries = [{key: entry.get(key) for key in values} for entry in read_entries(folder / "results.json")]
+    return all(dict(zip(values, one, strict=True)) in entries for one in itertools.product(*values.values()))
 
 
 def read_entries(

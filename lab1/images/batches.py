@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from lab1.engine.config import require
-from lab1.engine.distributed import rank, world_size
+from lab1.engine.distributed import StandIn, has_share, own_share
 from lab1.engine.randomness import random_generator, stratified_split
 from lab1.images.augment import NOISE
 
@@ -36,7 +36,8 @@ class Batches:
     """Batches of images that already lie on the device. Yields ``(images [B, C, H, W] float32, labels [B])``.
 
     With a ``seed`` they are shuffled, and their order is a function of (seed, epoch): a place in training is two
-    integers. Without, they come in order. Under torchrun each process gets its share of every batch.
+    integers. Without, they come in order. Under torchrun each process gets its share of every batch; where a shuffled
+    one has fewer images than there are processes, those left over get a ``StandIn``.
     """
 
     def __init__(
@@ -64,9 +65,7 @@ class Batches:
         self.seed, self.augment, self.limit = seed, augment, limit
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.labels), self.batch_size)
-        # A last batch that cannot give every process an image is left out of training.
-        count = whole + (rest >= (1 if self.seed is None else world_size()))
+        count = -(-len(self.labels) // self.batch_size)
         return count if self.limit is None else min(count, self.limit)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -79,16 +78,17 @@ class Batches:
             order = torch.arange(count, device=device)
         else:
             order = torch.randperm(count, generator=random_generator(self.seed, epoch)).to(device)
-        share = slice(rank(), None, world_size())
         for number in range(start, len(self)):
-            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            noise = None
+            rows, noise = order[number * self.batch_size : (number + 1) * self.batch_size], None
+            share, has_own = own_share(len(rows)), has_share(len(rows))
             if self.augment is not None:
                 # Drawn for the whole batch, so that an image is treated alike however many processes share it.
                 generator = random_generator(self.seed or 0, epoch, number, device=device)
                 noise = torch.rand(len(rows), NOISE, generator=generator, device=device)[share]
-            if len(rows[share]) > 0:
+            if has_own:
                 yield self.take(rows[share], noise)
+            elif self.seed is not None:
+                yield StandIn(self.take(rows[share], noise))
 
     def take(self, rows: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The images and labels of these rows ``[B]``, normalised, augmented where there is noise ``[B, NOISE]``."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lab1.engine.config import UsageError, require
-from lab1.engine.distributed import first_process_first, rank, world_size
+from lab1.engine.distributed import StandIn, first_process_first, has_share, own_share, rank, world_size
 from lab1.engine.network import NETWORK_SECONDS, Unavailable, require_network
 from lab1.engine.randomness import random_generator
 
@@ -182,7 +182,7 @@ class RandomWindows:
     """Batches to learn from: windows at random places of a text. Yields ``(tokens [B, T], next tokens [B, T])``.
 
     An epoch is a stretch of ``interval`` steps. The windows of a step are a function of (seed, step), so a place in
-    training is one integer. Under torchrun each process gets its share of every batch.
+    training is one integer. Under torchrun each process gets its share of every batch, or a ``StandIn``.
     """
 
     def __init__(self, tokens: Tensor, context: int, batch_size: int, seed: int, steps: int, interval: int):
@@ -198,7 +198,7 @@ class RandomWindows:
         self.offsets = torch.arange(context + 1, device=tokens.device)
 
     def __len__(self) -> int:
-        return min(self.interval, self.steps) if self.batch_size >= world_size() else 0
+        return min(self.interval, self.steps)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch, from number ``start`` on."""
@@ -210,9 +210,10 @@ class RandomWindows:
         """The batch of a step, counted from 0."""
         generator = random_generator(self.seed, step)
         starts = torch.randint(len(self.tokens) - self.context, (self.batch_size,), generator=generator)
-        starts = starts[rank() :: world_size()].to(self.tokens.device)
+        starts = starts[own_share(self.batch_size)].to(self.tokens.device)
         windows = self.tokens[starts[:, None] + self.offsets]
-        return windows[:, :-1], windows[:, 1:]
+        batch = windows[:, :-1], windows[:, 1:]
+        return batch if has_share(self.batch_size) else StandIn(batch)
 
 
 class ConsecutiveWindows:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab1.engine.distributed import rank, world_size
+from lab1.engine.distributed import StandIn, has_share, own_share
 from lab1.engine.randomness import random_generator
 
 POOL = 50  # batches' worth of shuffled examples that are sorted by length together
@@ -34,7 +34,7 @@ class TextBatches:
     With a ``seed`` they are shuffled: the examples are cut into pools of 50 batches at random, each pool is sorted by
     length, and its batches come in random order. All of it is a function of (seed, epoch), so that a place in training
     is two integers. Without a seed they come sorted by length. Under torchrun each process gets its share of every
-    batch.
+    batch; where a shuffled one has fewer examples than there are processes, those left over get a ``StandIn``.
     """
 
     def __init__(
@@ -65,9 +65,7 @@ class TextBatches:
         self.lengths = torch.zeros(len(labels), dtype=torch.int64).scatter_reduce(0, examples, lengths, "amax")
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.labels), self.batch_size)
-        # A last batch that cannot give every process an example is left out of training.
-        count = whole + (rest >= (1 if self.seed is None else world_size()))
+        count = -(-len(self.labels) // self.batch_size)
         return count if self.limit is None else min(count, self.limit)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
@@ -75,10 +73,12 @@ class TextBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """The batches of one epoch, from number ``start`` on."""
-        share = slice(rank(), None, world_size())
         for rows in self.order(epoch)[start:]:
-            if len(rows[share]) > 0:
-                yield self.take(rows[share])
+            batch = rows[own_share(len(rows))]
+            if has_share(len(rows)):
+                yield self.take(batch)
+            elif self.seed is not None:
+                yield StandIn(self.take(batch))
 
     def order(self, epoch: int = 0) -> list[Tensor]:
         """The rows of each batch of an epoch."""
@@ -88,7 +88,6 @@ class TextBatches:
         shuffled = torch.randperm(len(self.labels), generator=generator)
         pools = [pool[self.lengths[pool].argsort(stable=True)] for pool in shuffled.split(POOL * self.batch_size)]
         batches = torch.cat(pools).split(self.batch_size)
-        batches = [rows for rows in batches if len(rows) >= world_size()]
         return [batches[number] for number in torch.randperm(len(batches), generator=generator)][: len(self)]
 
     def take(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:

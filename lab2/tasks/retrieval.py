@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lab1.engine import distributed
 from lab1.engine.config import require
-from lab1.engine.distributed import rank, world_size
+from lab1.engine.distributed import StandIn, has_share, own_share
 from lab1.engine.metrics import bootstrap_interval
 from lab1.engine.randomness import random_generator
 from lab2.tasks.batches import TextBatches, encode
@@ -46,6 +46,7 @@ class PairBatches:
 
     With a ``seed`` each epoch goes through the queries in another order, each with a document drawn in proportion to
     its judgement, all as a function of (seed, epoch). Without one they come in order, each with its best document.
+    Under torchrun each process gets its share of every batch, and a query's negatives are those of this share.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class PairBatches:
     def __len__(self) -> int:
         whole, rest = divmod(len(self.relevance), self.batch_size)
         # A query alone in its batch has no negatives: nothing to learn.
-        count = whole + (rest >= (1 if self.seed is None else 2 * world_size()))
+        count = whole + (rest >= (1 if self.seed is None else 2))
         return count if self.limit is None else min(count, self.limit)
 
     def __iter__(self) -> Iterator[tuple[dict[str, dict[str, Tensor]], Tensor]]:
@@ -88,13 +89,16 @@ class PairBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[dict[str, dict[str, Tensor]], Tensor]]:
         """The batches of one epoch, from number ``start`` on."""
         queries, documents = self.order(epoch)
-        share = slice(rank(), None, world_size())
         for number in range(start, len(self)):
             rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            asked, answers = queries[rows][share], documents[rows][share]
-            if len(asked) > 0:
-                inputs = {"query": self.queries.take(asked)[0], "document": self.documents.take(answers)[0]}
-                yield inputs, self.relevance[asked][:, answers] > 0
+            count = len(queries[rows])
+            asked, answers = queries[rows][own_share(count)], documents[rows][own_share(count)]
+            inputs = {"query": self.queries.take(asked)[0], "document": self.documents.take(answers)[0]}
+            batch = inputs, self.relevance[asked][:, answers] > 0
+            if has_share(count):
+                yield batch
+            elif self.seed is not None:
+                yield StandIn(batch)
 
     def order(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The queries of an epoch ``[Q]`` and the document for each ``[Q]``."""
