@@ -1,13 +1,16 @@
-"""Exercise 2.2: a classifier of single digits finds every digit on a large canvas.
+"""Exercise 2.2. Can a classifier of single digits find every digit on a large canvas?
 
-    python lab1/detect_digits.py                         train a LeNet on windows, then detect
-    python lab1/detect_digits.py --network mlp           the same with an MLP, 784-256-128-11
-    python lab1/detect_digits.py --run mlp-128-64-seed0  detect with the classifier of exercise 1.1, as it is
+Command:  python lab1/detect_digits.py
+Time:     5 minutes
+Expect:   F1 of 0.97 on random canvases, 0.99 on grids
+
+    python lab1/detect_digits.py --network mlp             an MLP, 784-256-128-11, in place of a LeNet
+    python lab1/detect_digits.py --run mlp-128-64-seed0    detect with the classifier of exercise 1.1, as it is
     tensorboard --logdir lab1/model
 
-The surgery, linear layers that become convolutions, is in lab1/detection/detector.py, the canvases beside it.
 Trained here, the classifier has an eleventh class, background. Digits to learn from, for validation and for the test
-are different ones; the threshold is chosen on validation canvases.
+are different ones; the threshold is chosen on validation canvases. How linear layers become convolutions is in
+lab1/detection/detector.py, the canvases are beside it.
 """
 
 import dataclasses
@@ -34,7 +37,7 @@ class Config(TrainConfig):
     network: Literal["lenet", "mlp"] = "lenet"
     """The classifier to train and to make convolutional."""
     run: Annotated[str | None, flag("RUN")] = None
-    """Train nothing: detect with the network of this run, a folder or a name under --model-dir."""
+    """Train nothing: detect with this run's network; a folder, or a name under --model-dir or of a published run."""
     train_canvases: int = 6000
     """Canvases to cut training windows from, about 26 windows each."""
     canvases: int = 500
@@ -83,18 +86,14 @@ def detect_with(config: Config, images, device) -> dict:
     from lab1.detection.trainer import evaluate
     from lab1.engine import logbook
 
-    model, about = models.load(find_run(config.run, config.runs_folder(), published=True) / "best.pt", device)
+    source = find_run(config.run, config.runs_folder(), config.published_folder())
+    model, about = models.load(source / "best.pt", device)
     classes = about.get("classes", [])[:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about.get('dataset')}, not on digits")
     drawn = draw(images, config)
-    test, figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
+    test, draw_figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     logbook.write_json(config.as_dict(), folder / "config.json")
-    log = logbook.Logbook(folder)
-    log.figure("detections/test", figure, 0)
-    log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
-    log.close()
-    figure.savefig(folder / "detections.png")
     results = {
         "script": logbook.script_name(config),
         "config": config.as_dict(),
@@ -103,7 +102,12 @@ def detect_with(config: Config, images, device) -> dict:
         "test": test,
         "environment": logbook.environment(device),
     }
-    logbook.write_json(results, folder / "results.json")
+    logbook.write_results(results, folder / "results.json")
+    figure, log = draw_figure(), logbook.Logbook(folder)
+    figure.savefig(folder / "detections.png")
+    log.figure("detections/test", figure, 0)
+    log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, 0)
+    log.close()
     print(f"{folder} holds the run")
     return test
 

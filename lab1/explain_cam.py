@@ -1,21 +1,23 @@
-"""Exercise 2.3: where a convolutional network looks, by class activation maps and Grad-CAM.
+"""Exercise 2.3. Where does a convolutional network look?
 
-    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0                 a contact sheet, mistakes among it
+Command:  python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate
+Time:     1 minute
+Expect:   the map's maximum lies on the object in 97.9 % of 2,000 test images
+
+    python lab1/explain_cam.py --run RUN                                     a sheet of maps, mistakes among it
     python lab1/explain_cam.py --run RUN --images cat.jpg dog.png            your own images
     python lab1/explain_cam.py --run RUN --indices 0 5 7 --method grad-cam   images of the test set
-    python lab1/explain_cam.py --run rescnn3-16-shapes-seed0 --evaluate      is it the object that it looks at?
 
 It writes a folder with sheet.png: of each image the most probable classes and the map of each. All maps of an image
 share one scale. Where the true class is not among them, its map comes last. The formulas: lab1/explanation/cam.py.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.config import RunConfig, Whole, find_run, flag, require
 from lab1.engine.launch import launch, prepare
 
 
@@ -23,13 +25,13 @@ from lab1.engine.launch import launch, prepare
 class Config(RunConfig):
     """The flags of this script."""
 
-    run: Annotated[str, tyro.conf.arg(metavar="RUN")] = "rescnn3-16-shapes-seed0"
+    run: Annotated[str, flag("RUN")] = "rescnn3-16-shapes-seed0"
     """The run of train_cnn.py to explain, a folder or a name under --model-dir or among the published ones."""
     images: Annotated[tuple[Path, ...], flag("FILE ...")] = ()
     """Image files to explain."""
     indices: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Images of the test set to explain, counted from 0."""
-    mistakes: Annotated[int | None, flag("INT")] = None
+    mistakes: Whole = None
     """Wrongly classified images of the test set to explain, the most confident first (default: 3, or 0 with --images
     or --indices)."""
     method: Literal["cam", "grad-cam"] = "cam"
@@ -70,6 +72,22 @@ def choose(images, probabilities, config: Config) -> list[int]:
     return [*config.indices, *wrong[confidence[wrong].argsort(descending=True)][: config.mistakes].tolist()]
 
 
+def folder_of_images(config: Config, run: Path) -> Path:
+    """Where the images are of a run with ``--dataset folder``: under ``--data-dir``, or where the run had them.
+
+    Raises:
+        UsageError: where they are not there.
+    """
+    saved = json.loads((run / "config.json").read_text(encoding="utf-8")).get("data_dir")
+    folder = config.data_folder() if config.data_dir is not None or saved is None else Path(saved)
+    require(
+        (folder / "train").is_dir() and (folder / "test").is_dir(),
+        f"--run {config.run}: it learned from your own images, and {folder} holds no folders train and test; say with "
+        "--data-dir where they are",
+    )
+    return folder
+
+
 def main(config: Config) -> dict:
     """Explain images, evaluate where asked for; returns what results.json holds under "test"."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
@@ -80,7 +98,7 @@ def main(config: Config) -> dict:
     from lab1.images import datasets
 
     device = prepare(config)
-    source = find_run(config.run, config.runs_folder(), published=True)
+    source = find_run(config.run, config.runs_folder(), config.published_folder())
     model, about = models.load(source / "best.pt", device)
     kind, dataset = type(model).__name__, about["dataset"]
     require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")
@@ -90,11 +108,14 @@ def main(config: Config) -> dict:
     )
     examples, test = [read_image(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
+        if dataset == "folder":
+            config.data_dir = folder_of_images(config, source)
         images = datasets.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)
         for row in choose(images, lambda: predict(model, inputs), config):
-            examples.append(Example(f"test image {row}", pixels[row], images.test_labels[row].item()))
+            box = None if images.test_boxes is None else images.test_boxes[row].tolist()
+            examples.append(Example(f"test image {row}", pixels[row], images.test_labels[row].item(), box))
     figure, said = contact_sheet(examples, model, about, config.method, config.top)
     if config.evaluate:
         limit = 16 if config.dry_run else None
@@ -106,10 +127,6 @@ def main(config: Config) -> dict:
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()
     logbook.write_json(settings, folder / "config.json")
-    figure.savefig(folder / "sheet.png")
-    log = logbook.Logbook(folder)
-    log.figure("class activation maps/test", figure, 0)
-    log.close()
     results = {
         "script": logbook.script_name(config),
         "config": settings,
@@ -119,7 +136,11 @@ def main(config: Config) -> dict:
         "test": test,
         "environment": logbook.environment(device),
     }
-    logbook.write_json(results, folder / "results.json")
+    logbook.write_results(results, folder / "results.json")
+    figure.savefig(folder / "sheet.png")
+    log = logbook.Logbook(folder)
+    log.figure("class activation maps/test", figure, 0)
+    log.close()
     print(f"{folder / 'sheet.png'} shows the maps")
     return test
 

@@ -1,7 +1,8 @@
 """The networks of lab 1. Logits leave them: no softmax and no ReLU after the last layer.
 
 Every network has ``features(x)``, what the last layer sees, and ``head``, that linear layer. ``@register`` lets scripts
-load it again from a run; one of your own goes to the end of this file (README.md, "Changing it").
+load it again from a run, and train_cnn.py train it by name (``--network``); one of your own goes to the end of this
+file (README.md, "Changing it").
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lab1.engine.config import require
+from lab1.engine.registry import NETWORKS as NETWORKS
 from lab1.engine.registry import build as build
 from lab1.engine.registry import describe as describe
 from lab1.engine.registry import load as load  # to be had from here, where the networks are known
+from lab1.engine.registry import make as make
 from lab1.engine.registry import register
 
 
@@ -53,7 +56,6 @@ class MLP(nn.Module):
         require(len(sizes) >= 2 and min(sizes) >= 1, f"an MLP needs at least two sizes of 1 or more, not {sizes}")
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
         require(init in ("default", "he"), f"init {init!r}: use default or he")
-        self.arguments = {"sizes": sizes, "residual": residual, "dropout": dropout, "init": init}
         hidden = sizes[:-1]
         layers: list[nn.Module] = []
         at = 0

@@ -1,17 +1,27 @@
-"""Rebuild every figure of lab 1 from its published runs.
+"""Draws every figure of lab 1, from the published runs or from your own.
 
-python lab1/plot.py                       lab1/model/published/ -> lab1/figures/
-python lab1/plot.py --runs lab1/model     figures of your own runs
+Command:  python lab1/plot.py
+Time:     20 seconds
+Expect:   one figure for each experiment, in lab1/figures
+
+    python lab1/plot.py --runs lab1/model     of your own runs, in lab1/model/figures
 """
 
 from collections import defaultdict
+from statistics import fmean
 from typing import Any
 
-from lab1.engine.figures import FigureConfig, by_experiment, read_runs, write_figures
+from lab1.compare_gradients import WINDOW
+from lab1.engine.figures import NETWORKS, PARTS, FigureConfig, by_experiment, legend_below, read_runs, write_figures
 from lab1.engine.launch import launch
 
-COLORS = {"train": "#7f7f7f", "validation": "#1f77b4"}
-NETWORK_COLORS = {"plain": "#d62728", "residual": "#1f77b4"}
+DATASETS = {
+    "mnist": "MNIST",
+    "digits": "scikit-learn's digits",
+    "cifar10": "CIFAR-10",
+    "shapes": "drawn shapes",
+    "folder": "images of a folder",
+}
 
 
 class Config(FigureConfig):
@@ -21,123 +31,208 @@ class Config(FigureConfig):
 def learning_curves(name: str, runs: list[dict[str, Any]]):
     """Loss and accuracy by epoch, in training and validation, a line a seed; a dot marks the epoch that validation
     chose, and the test set is looked at there alone."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    handles = {}
     for panel, metric in zip(axes, ("loss", "accuracy"), strict=True):
         percent = 100 if metric == "accuracy" else 1
         for run in runs:
             epochs = [entry["epoch"] for entry in run["history"]]
-            for part, color in COLORS.items():
+            for part, label in (("train", "training"), ("validation", "validation")):
                 values = [percent * entry[part][metric] for entry in run["history"]]
-                panel.plot(epochs, values, color=color, lw=1, alpha=0.8, label=part)
-            best = run["best_epoch"]
-            chosen = percent * run["validation"][metric]
-            panel.plot(best, chosen, "o", color=COLORS["validation"], mec="white", ms=7, label="chosen epoch")
-            panel.plot(best, percent * run["test"][metric], "x", color="#d62728", ms=7, mew=2, label="test, there")
+                (handles[label],) = panel.plot(epochs, values, color=PARTS[part], lw=1.2, alpha=0.8)
+            for part, label, style in (
+                ("validation", "validation, at the chosen epoch", dict(marker="o", ms=7, mec="white")),
+                ("test", "test, at the chosen epoch", dict(marker="x", ms=7, mew=1.8)),
+            ):
+                value = percent * run[part][metric]
+                (handles[label],) = panel.plot(run["best_epoch"], value, ls="", color=PARTS[part], zorder=3, **style)
         panel.set(xlabel="epoch", ylabel={"loss": "loss (nats)", "accuracy": "accuracy (%)"}[metric])
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
         panel.grid(alpha=0.3)
     axes[0].set_yscale("log")
-    axes[1].set_ylim(bottom=max(0, 100 * min(run["history"][0]["validation"]["accuracy"] for run in runs) - 1))
-    handles, labels = axes[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes[0].legend(unique.values(), unique.keys(), frameon=False)
-    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
-    figure.suptitle(f"{name}, {runs[0]['dataset']}, {runs[0]['parameters']:,} parameters, {seeds}")
+    axes[0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes[0].yaxis.set_minor_formatter(ticker.NullFormatter())
+    # From the lowest validation accuracy on, but for the first tenth of training, which would press the rest together.
+    later = [entry for run in runs for entry in run["history"][len(run["history"]) // 10 :]]
+    low = max(0, 100 * min(entry["validation"]["accuracy"] for entry in later) - 1)
+    high = 100 * max(entry[part]["accuracy"] for entry in (*later, *runs) for part in PARTS if part in entry)
+    axes[1].set_ylim(low, high + (high - low) / 25)
+    legend_below(figure, handles)
+    seeds = f"{len(runs)} seeds (a line each)" if len(runs) > 1 else "one seed"
+    figure.suptitle(f"{subject(name, runs[0])}, {runs[0]['parameters']:,} parameters, {seeds}")
     return figure
+
+
+def subject(name: str, run: dict[str, Any]) -> str:
+    """What was trained on what: ``MLP 784-128-64-10 on MNIST``; a run of another script goes by its name."""
+    settings, classes = run["config"], len(run["test"].get("per_class_accuracy", ()))
+    dataset = images_of(run)
+    if run["script"] == "lab1/train_mlp.py":
+        network = "residual MLP" if settings["residual"] else "MLP"
+        sizes = "-".join(map(str, (784, *settings["hidden"], classes)))
+        return f"{network} {sizes} on {dataset}{', augmented' if settings['augment'] else ''}"
+    if run["script"] == "lab1/train_cnn.py":
+        network = "ResCNN" if settings["residual"] else "CNN"
+        norm = "" if settings["norm"] == "batch" else " without normalisation"
+        return f"{network} of depth {settings['depth']}{norm} on {dataset}"
+    if run["script"] == "lab1/detect_digits.py":
+        network = "LeNet" if settings["network"] == "lenet" else f"MLP 784-256-128-{classes}"
+        return f"{network} on windows of canvases, {dataset}"
+    return f"{name} on {dataset}"
+
+
+def images_of(run: dict[str, Any]) -> str:
+    """The data set in words, and how much of it: ``10,000 images of CIFAR-10``."""
+    dataset, part = DATASETS.get(run["dataset"], run["dataset"]), run["config"].get("train_images")
+    return dataset if part is None else f"{part:,} images of {dataset}"
 
 
 def depth_figure(name: str, runs: list[dict[str, Any]]):
-    """Test accuracy against depth, plain and residual: a dot a seed, their mean and its 95 % interval; a run that
-    failed to train is a cross at the bottom."""
+    """Test accuracy against depth, plain and residual, over the whole range and, larger, where the better of the two
+    lies: a dot a seed, their mean and its 95 % interval, cut at 0 and 100; a cross at 0 for a run that failed."""
     from matplotlib import pyplot, ticker
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    (sweep,) = runs
+    settings, seeds = sweep["config"], len({run["seed"] for run in sweep["runs"]})
+    depths = sorted({run["depth"] for run in sweep["runs"]})
+    unit = "blocks of two convolutions" if settings["family"] == "cnn" else "hidden layers after the first"
+    figure, (whole, upper) = pyplot.subplots(1, 2, figsize=(10, 4.9), layout="constrained")
+    for panel in (whole, upper):
+        for network in NETWORKS:
+            draw_depths(panel, network, [run for run in sweep["runs"] if run["residual"] is (network == "residual")])
+        if depths[-1] > 30:
+            panel.set(xscale="log", xlim=(depths[0] / 1.25, depths[-1] * 1.25))
+        else:
+            panel.set_xlim(depths[0] - 1.5, depths[-1] + 1.5)
+        panel.set_xticks(depths, depths)
+        panel.xaxis.set_minor_locator(ticker.NullLocator())
+        panel.set_xlabel(f"depth ({unit})")
+        panel.grid(alpha=0.3)
+    whole.set(ylim=(-3, 103), ylabel="test accuracy (%)", title="from 0 to 100 %")
+    upper.set(ylim=upper_range(sweep["runs"]), title="larger: the better network at each depth")
+
+    handles = {network: Line2D([], [], color=color, lw=1.8) for network, color in NETWORKS.items()}
+    handles["one seed"] = Line2D([], [], ls="", marker="o", color="#666666", ms=4.5)
+    if seeds > 1:
+        handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
+    failed = sum("test" not in run for run in sweep["runs"])
+    if failed:
+        label = f"failed to train ({failed} of {len(sweep['runs'])} runs)"
+        handles[label] = Line2D([], [], ls="", marker="x", color="#666666", ms=9, mew=2)
+    legend_below(figure, handles)
+    if settings["family"] == "cnn":
+        networks = "CNNs" if settings["norm"] == "batch" else "CNNs without normalisation"
+    else:
+        networks = f"MLPs from {'He' if settings['init'] == 'he' else 'PyTorch'}'s initial weights"
+    figure.suptitle(f"{networks}, {images_of(sweep)}, {settings['epochs']} epochs")
+    return figure
+
+
+def accuracies(runs: list[dict[str, Any]]) -> dict[int, list[float]]:
+    """Test accuracies in percent by depth, of the runs that did not fail."""
+    found = defaultdict(list)
+    for run in runs:
+        if "test" in run:
+            found[run["depth"]].append(100 * run["test"]["accuracy"])
+    return found
+
+
+def upper_range(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Accuracies between which the better network's mean and interval lie at every depth, and a point below them."""
+    from lab1.engine.metrics import mean_interval
+
+    kinds = [accuracies([run for run in runs if run["residual"] is residual]) for residual in (False, True)]
+    depths = set().union(*kinds)
+    best = [max(mean_interval(kind[depth]) for kind in kinds if depth in kind) for depth in depths]
+    _, low, high = zip(*best, strict=True) if best else [(1,), (1,), (100,)]
+    return max(0, min(low) - 1), min(100, max(high) + 0.3)
+
+
+def draw_depths(panel, network: str, runs: list[dict[str, Any]]) -> None:
+    """The runs of one kind of network, a little left or right of their depth, so that neither hides the other."""
+    from matplotlib.transforms import ScaledTranslation
 
     from lab1.engine.metrics import mean_interval
 
-    (sweep,) = runs
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for residual, network in ((False, "plain"), (True, "residual")):
-        same = [run for run in sweep["runs"] if run["residual"] is residual]
-        found = defaultdict(list)
-        for run in same:
-            if "test" in run:
-                found[run["depth"]].append(100 * run["test"]["accuracy"])
-            else:
-                axes.plot(run["depth"], 0, "x", color=NETWORK_COLORS[network], ms=8, mew=2, clip_on=False)
-        depths = sorted(found)
-        mean, low, high = zip(*(mean_interval(found[depth]) for depth in depths), strict=True)
-        axes.plot(depths, mean, color=NETWORK_COLORS[network], lw=1.8, label=network)
-        axes.vlines(depths, low, high, color=NETWORK_COLORS[network], alpha=0.3, lw=6)
-        for depth in depths:
-            axes.plot(
-                [depth] * len(found[depth]),
-                found[depth],
-                "o",
-                color=NETWORK_COLORS[network],
-                ms=4,
-                mec="white",
-                mew=0.5,
-            )
-    depths = sorted({run["depth"] for run in sweep["runs"]})
-    axes.set_xscale("log" if depths[-1] > 30 else "linear")
-    axes.set_xticks(depths, depths)
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
-    settings, seeds = sweep["config"], len({run["seed"] for run in sweep["runs"]})
-    unit = "blocks of two convolutions" if settings["family"] == "cnn" else "hidden layers after the first"
-    axes.set(xlabel=f"depth ({unit})", ylabel="test accuracy (%)", ylim=(0, 100))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
-    seeds = f"{seeds} seeds, 95 % intervals" if seeds > 1 else "1 seed"
-    figure.suptitle(f"{name}, {sweep['dataset']}, {settings['epochs']} epochs, {seeds}")
-    return figure
+    inches = 3 / 72 if network == "residual" else -3 / 72
+    beside = panel.transData + ScaledTranslation(inches, 0, panel.figure.dpi_scale_trans)
+    style = dict(color=NETWORKS[network], transform=beside)
+    found = accuracies(runs)
+    means = []
+    for depth, values in sorted(found.items()):
+        mean, low, high = mean_interval(values)
+        means.append(mean)
+        panel.vlines(depth, max(0, low), min(100, high), alpha=0.3, lw=6, **style)
+        panel.plot([depth] * len(values), values, "o", ms=4.5, mec="white", mew=0.5, zorder=3, **style)
+    panel.plot(sorted(found), means, lw=1.8, label=network, **style)
+    failed = [run["depth"] for run in runs if "test" not in run]
+    panel.plot(failed, [0] * len(failed), "x", ms=9, mew=2, zorder=4, **style)
 
 
 def gradient_figure(name: str, runs: list[dict[str, Any]]):
     """A column for each depth. Above: gradient norm of each layer at the first iteration and over the last ones. Below:
-    how much input gradients have in common, by distance on a line between two images. Mean and 95 % interval."""
+    how much input gradients have in common, by distance on a line between two images. Means and 95 % intervals; a panel
+    says which networks have no end because they diverged."""
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
 
-    from lab1.engine.metrics import mean_interval, ratio_interval
+    from lab1.engine.metrics import correlation_interval, ratio_interval
 
     (comparison,) = runs
+    settings, seeds = comparison["config"], len({run["seed"] for run in comparison["runs"]})
     depths = sorted({run["depth"] for run in comparison["runs"]})
-    figure, axes = pyplot.subplots(
-        3, len(depths), figsize=(1.5 + 4 * len(depths), 9), layout="constrained", sharey="row", squeeze=False
-    )
+    size = 1.2 + 2.2 * len(depths), 8
+    figure, axes = pyplot.subplots(3, len(depths), figsize=size, layout="constrained", sharey="row", squeeze=False)
 
-    def draw(panel, x, columns, interval, network, **style):
-        mean, low, high = zip(*map(interval, columns), strict=True)
-        panel.fill_between(x, low, high, color=NETWORK_COLORS[network], alpha=0.15, lw=0)
-        panel.plot(x, mean, color=NETWORK_COLORS[network], lw=1.5, **style)
+    def draw(panel, x, intervals, network, style):
+        mean, low, high = zip(*intervals, strict=True)
+        panel.fill_between(x, low, high, color=NETWORKS[network], alpha=0.2, lw=0)
+        panel.plot(x, mean, color=NETWORKS[network], lw=1.6, ls=style)
 
-    for column, depth in enumerate(depths):
-        for network in NETWORK_COLORS:
+    for depth, (start, end, below) in zip(depths, axes.T, strict=True):
+        diverged = []
+        for network in NETWORKS:
             same = [run for run in comparison["runs"] if (run["depth"], run["network"]) == (depth, network)]
-            for row, moment in enumerate(("start", "end")):
+            for moment, panel, style in (("start", start, "-"), ("end", end, "--")):
                 measured = [run[moment] for run in same if moment in run]
                 if not measured:
                     continue
                 norms = list(zip(*(one["norms"] for one in measured), strict=True))
-                draw(axes[row, column], range(1, len(norms) + 1), norms, ratio_interval, network, marker=".")
-                common = list(zip(*(one["correlation"] for one in measured), strict=True))
-                distance = [place / (len(common) - 1) for place in range(len(common))]
-                style = {"ls": "-" if moment == "start" else "--", "label": f"{network}, {moment}"}
-                draw(axes[2, column], distance, common, mean_interval, network, **style)
-        axes[0, column].set(title=f"depth {depth}", yscale="log")
-        axes[1, column].set(xlabel="layer, first convolution to last dense layer", yscale="log")
-        axes[2, column].set(xlabel="distance, as a share of that between the images", ylim=(-0.25, 1.05))
-        axes[2, column].axhline(0, color="black", lw=0.6)
-    steps, seeds = comparison["config"]["iterations"], len({run["seed"] for run in comparison["runs"]})
-    axes[0, 0].set_ylabel("gradient norm, iteration 1")
-    axes[1, 0].set_ylabel(f"gradient norm, end ({steps} iterations)")
-    axes[2, 0].set_ylabel("correlation of input gradients")
-    axes[2, 0].legend(frameon=False)
+                draw(panel, range(1, len(norms) + 1), map(ratio_interval, norms), network, style)
+                itself, *others = zip(*(one["correlation"] for one in measured), strict=True)
+                # A gradient's correlation with itself has no spread.
+                intervals = [(fmean(itself),) * 3, *map(correlation_interval, others)]
+                draw(below, [place / len(others) for place in range(len(intervals))], intervals, network, style)
+            failed = sum("failed" in run for run in same)
+            diverged += [f"{network}: {failed} of {len(same)}\nruns diverged"] if failed else []
+        end.text(0.5, 0.96, "\n".join(diverged), transform=end.transAxes, ha="center", va="top", fontsize="small")
+        start.set(title=f"depth {depth}", yscale="log")
+        end.set(xlabel="layer, from the input on", yscale="log")
+        below.set(xlabel="distance (1: two images)", xticks=(0, 0.5, 1), xticklabels=("0", "0.5", "1"))
+        below.axhline(0, color="black", lw=0.6)
+    axes[0, 0].set_ylabel("gradient norm,\niteration 1")
+    last = min(WINDOW, settings["iterations"])
+    axes[1, 0].set_ylabel(f"gradient norm, last {last}\nof {settings['iterations']} iterations")
+    axes[2, 0].set_ylabel("correlation of gradients\nalong a line of inputs")
     limits = [limit for panel in axes[:2, 0] for limit in panel.get_ylim()]
-    for panel in axes[:2].flat:
-        panel.set_ylim(min(limits), max(limits))
+    axes[0, 0].set_ylim(min(limits), max(limits))
+    axes[1, 0].set_ylim(min(limits), max(limits))
     for panel in axes.flat:
         panel.grid(alpha=0.3)
-    figure.suptitle(f"{name}, {comparison['dataset']}, {seeds} seeds, 95 % intervals")
+
+    handles = {network: Line2D([], [], color=color, lw=1.6) for network, color in NETWORKS.items()}
+    handles["iteration 1"] = Line2D([], [], color="#666666", lw=1.6)
+    handles["end"] = Line2D([], [], color="#666666", lw=1.6, ls="--")
+    intervals = "of norms by Student's t of their logarithms, of correlations by Fisher's z"
+    title = f"means and 95 % intervals, n = {seeds} seeds, {intervals}" if seeds > 1 else "one seed"
+    legend_below(figure, handles, title)
+    norm = "with batch normalisation" if settings["norm"] == "batch" else "without normalisation"
+    figure.suptitle(f"Gradients of CNN and ResCNN {norm}, {images_of(comparison)}")
     return figure
 
 
@@ -150,6 +245,7 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["font.size"] = 11
     runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run["script"] in FIGURES]
     groups = by_experiment(runs).items()
     figures = {name: FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds) for name, seeds in groups}

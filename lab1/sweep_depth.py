@@ -1,15 +1,18 @@
-"""Exercise 1.2: how deep can a network be, with and without residual connections?
+"""Exercise 1.2. How deep can a network be, with and without residual connections?
 
-    python lab1/sweep_depth.py                           CNN and ResCNN of depth 1 to 25 on CIFAR-10, three seeds
-    python lab1/sweep_depth.py --family mlp              plain and residual MLPs of depth 2 to 100 on MNIST
-    python lab1/sweep_depth.py --family mlp --init he    the same from the initial weights of He et al. (2015)
-    python lab1/sweep_depth.py --train-images 10000      a part of the images, to fit a laptop
-    python lab1/sweep_depth.py --resume depth-mlp        go on: what is done is skipped, the rest continues exactly
+Command:  python lab1/sweep_depth.py --family mlp
+Time:     30 minutes
+Expect:   97.7 % test accuracy at depth 50 with residual connections, 11.4 % without
+
+    python lab1/sweep_depth.py --family mlp --init he      the same from the initial weights of He et al. (2015)
+    python lab1/sweep_depth.py                             CNN and ResCNN of depth 1 to 25 on CIFAR-10
+    python lab1/sweep_depth.py --train-images 10000        the same on a part of the images, 3 hours
+    python lab1/sweep_depth.py --resume depth-mlp          resume: what is done is skipped, the rest continues exactly
     tensorboard --logdir lab1/model/depth-mlp
 
 A plain network and its residual twin have the same parameters, initial weights, batches and hyperparameters, whatever
-their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss becomes
-infinite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
+their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss is not
+finite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
 """
 
 import dataclasses
@@ -18,10 +21,9 @@ import statistics
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import RunFailed, TrainConfig, flag, require
+from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
-from lab1.train_mlp import Real, Whole
 
 SETTINGS = {
     "cnn": dict(
@@ -54,7 +56,7 @@ class Config(TrainConfig):
     family: Literal["cnn", "mlp"] = "cnn"
     """cnn: CNN and ResCNN, depth counts blocks of two convolutions; mlp: depth counts hidden layers after the first,
     two to a block."""
-    depths: tuple[int, ...] = ()
+    depths: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds; each trains all networks, on its own split."""
@@ -66,7 +68,7 @@ class Config(TrainConfig):
     """Initial weights of an MLP: PyTorch's, or those of He et al. (2015); a CNN always has the latter."""
     width: Whole = None
     """Channels in a CNN's first stage (default: 16), units in an MLP's layers (default: 64)."""
-    dataset: Literal["auto", "cifar10", "shapes", "mnist", "digits", "folder"] = "auto"
+    dataset: Annotated[str, flag("{auto,cifar10,shapes,mnist,digits,folder,...}")] = "auto"
     """auto: CIFAR-10, for mlp MNIST; or what is embedded where these cannot be had."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
@@ -203,17 +205,16 @@ def main(config: Config) -> list[dict[str, Any]]:
     kind = {"channels": 3, "size": 32} if config.family == "cnn" else {"channels": 1, "size": 28}
     images = datasets.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
     config.dataset = images.name
-    folder, runs = open_series(config)
+    plan = networks(config)
+    folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        plan = networks(config)
-        for number, network in enumerate(plan, start=1):
-            if any(all(run[key] == value for key, value in network.items()) for run in runs):
-                continue
+        for network in left:
             one = run_config(config, folder, **network)
-            print(f"[{number}/{len(plan)}] {one.name}", flush=True)
+            print(f"[{plan.index(network) + 1}/{len(plan)}] {one.name}", flush=True)
             runs.append(network | train(one, images))
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
-    for residual, name in ((False, "plain"), (True, "residual")):
+    drawn = not left and (folder / "summary").exists()
+    for residual, name in () if drawn else ((False, "plain"), (True, "residual")):
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
         for row in summary(runs):
             if row["residual"] is residual and row["accuracy"] is not None:

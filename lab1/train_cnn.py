@@ -1,18 +1,21 @@
-"""Exercise 1.2, one network: a convolutional network, with or without residual connections, on CIFAR-10.
+"""Exercise 1.2. How well does one convolutional network, plain or residual, tell what is on a photograph?
 
-    python lab1/train_cnn.py --residual                  ResCNN of depth 9, comparable to ResNet-20
-    python lab1/train_cnn.py --depth 20 --norm none      a plain CNN of 20 blocks without batch normalisation
-    python lab1/train_cnn.py --dataset shapes            no download needed
+Command:  python lab1/train_cnn.py --residual --epochs 60 --learning-rate 0.2
+Time:     2 hours
+Expect:   91.4 % test accuracy on CIFAR-10
+
+    python lab1/train_cnn.py --depth 20 --norm none                        plain, without batch normalisation
+    python lab1/train_cnn.py --residual --depth 3 --dataset shapes         no download, a few minutes
     tensorboard --logdir lab1/model
 
-Without a network and without CIFAR-10 on the disk it draws its own images, ten shapes on cluttered backgrounds.
-lab1/sweep_depth.py compares depths; the networks and what they cost are in lab1/models.py.
+Depth 9 is the default, and comparable to ResNet-20. Without a network and without CIFAR-10 on the disk it draws its own
+images, ten shapes on cluttered backgrounds. The networks and what they cost: lab1/models.py.
 """
 
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -34,8 +37,11 @@ class Config(TrainConfig):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix products and convolutions; bf16 is autocast, the weights stay fp32. auto: bf16 where
     this device computes it in hardware, as that takes little more than half the time, else fp32."""
-    dataset: Literal["auto", "cifar10", "shapes", "folder"] = "auto"
+    dataset: Annotated[str, flag("{auto,cifar10,shapes,folder,...}")] = "auto"
     """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
+    network: Annotated[str | None, flag("CLASS")] = None
+    """Train this registered class of lab1/models.py (default: CNN, or ResCNN with --residual). It is made with classes,
+    and with those of in_channels, depth, width and norm that it takes."""
     depth: int = 9
     """Number of two-convolution blocks."""
     residual: bool = False
@@ -46,7 +52,7 @@ class Config(TrainConfig):
     """Channels in the first stage; the second has twice, the third four times as many."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread over all classes; validation and test do without."""
-    train_images: Annotated[int | None, flag("INT")] = None
+    train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = True
     """Shift each training image by up to 4 pixels and mirror half of them."""
@@ -59,9 +65,19 @@ class Config(TrainConfig):
         require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"--label-smoothing {smoothing}: a share from 0 to below 1 is needed, such as 0.1")
+        network = self.network
+        require(network is None or not self.residual, f"--network {network}: --residual goes without; it means ResCNN")
+
+    def use(self, dataset: str) -> None:
+        """Take down what data set is used, whatever was asked for: it goes into the name and the results."""
+        self.dataset = dataset
 
     def describe(self) -> str:
         parts = [f"{'rescnn' if self.residual else 'cnn'}{self.depth}", str(self.width)]
+        if self.network is not None:
+            parts = [self.network.lower()]
+            parts += [f"depth{self.depth}"] if self.depth != Config.depth else []
+            parts += [f"width{self.width}"] if self.width != Config.width else []
         parts += ["nonorm"] if self.norm == "none" else []
         parts += [f"smooth{self.label_smoothing:g}"] if self.label_smoothing > 0 else []
         parts += ["noaugment"] if not self.augment else []
@@ -76,28 +92,31 @@ def set_up(config: Config, images=None):
     images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab1.images import datasets
+    from lab1 import models
     from lab1.images.augment import crop_and_flip
-    from lab1.images.batches import about_data, split_batches
+    from lab1.images.batches import about_data
+    from lab1.images.start import load_batches
     from lab1.images.trainer import CNNTrainer
-    from lab1.models import CNN, ResCNN
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    if images is None:
-        images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
-    config.dataset = images.name  # what was used, not what was asked for: it goes into the name and the results
-    batches = split_batches(
-        images,
-        config.batch_size,
-        config.seed,
-        device,
-        augment=crop_and_flip if config.augment else None,
-        limit=3 if config.dry_run else None,
-        train_count=config.train_images,
+    name = config.network or ("ResCNN" if config.residual else "CNN")
+    known = ", ".join(models.NETWORKS)
+    require(
+        name in models.NETWORKS, f"--network {name}: use one of {known}, or put @register on yours in lab1/models.py"
     )
-    network = ResCNN if config.residual else CNN
-    model = network(config.depth, config.width, config.norm, in_channels=3, classes=len(images.classes))
+    images, batches = load_batches(config, device, crop_and_flip, channels=3, size=32, images=images)
+    model = models.make(
+        models.NETWORKS[name],
+        depth=config.depth,
+        width=config.width,
+        norm=config.norm,
+        in_channels=images.train_images.shape[1],
+        classes=len(images.classes),
+    )
+    for given in ("depth", "width", "norm"):
+        value, default = getattr(config, given), getattr(Config, given)
+        require(given in model.arguments or value == default, f"--{given} {value}: {name} takes no {given}")
     return CNNTrainer(model, config, about_data(images, batches[0])), batches
 
 

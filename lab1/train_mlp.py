@@ -1,9 +1,12 @@
-"""Exercise 1.1: a baseline MLP on MNIST.
+"""Exercise 1.1. How well does a small network read handwritten digits?
 
-    python lab1/train_mlp.py                             784-128-64-10 on MNIST
-    python lab1/train_mlp.py --augment                   random rotation, shift and scale
-    python lab1/train_mlp.py --hidden 128 128 128 --residual
-    tensorboard --logdir lab1/model
+Command:  python lab1/train_mlp.py
+Time:     40 seconds
+Expect:   98.4 % test accuracy on MNIST
+
+    python lab1/train_mlp.py --augment                         random rotation, shift and scale
+    python lab1/train_mlp.py --hidden 128 128 128 --residual   the identity around each pair of hidden layers
+    tensorboard --logdir lab1/model                            curves of training, validation and test
 
 Without a network and without MNIST on the disk it takes the 1,797 digits that scikit-learn carries.
 """
@@ -11,7 +14,7 @@ Without a network and without MNIST on the disk it takes the 1,797 digits that s
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import Real, TrainConfig, Whole, flag, require
 from lab1.engine.launch import launch, prepare
 
 # What was chosen on validation, for each data set; a flag that is given takes precedence.
@@ -19,8 +22,6 @@ SETTINGS = {
     "mnist": {"epochs": 30, "batch_size": 128, "learning_rate": 4e-3, "patience": 5, "dropout": 0.1},
     "digits": {"epochs": 100, "batch_size": 32, "learning_rate": 2e-3, "patience": 20, "dropout": 0.3},
 }
-Whole = Annotated[int | None, flag("INT")]
-Real = Annotated[float | None, flag("FLOAT")]
 
 
 @dataclasses.dataclass
@@ -36,7 +37,7 @@ class Config(TrainConfig):
     weight_decay: float = 0.2
     patience: Whole = None
     """Epochs without a better validation loss before training stops; 0 never stops early (default: 5; 20)."""
-    dataset: Literal["auto", "mnist", "digits", "folder"] = "auto"
+    dataset: Annotated[str, flag("{auto,mnist,digits,folder,...}")] = "auto"
     """auto: MNIST, or scikit-learn's digits where it cannot be had; folder: your images under --data-dir."""
     hidden: tuple[int, ...] = (128, 64)
     """Widths of the hidden layers."""
@@ -82,26 +83,16 @@ def set_up(config: Config, images=None):
     images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    from lab1.images import datasets
     from lab1.images.augment import random_affine
-    from lab1.images.batches import about_data, split_batches
+    from lab1.images.batches import about_data
+    from lab1.images.start import load_batches
     from lab1.models import MLP
     from lab1.trainer import Trainer
 
     device = prepare(config)
-    if images is None:
-        images = datasets.load(config.dataset, config.data_folder(), channels=1, size=28, download=not config.dry_run)
-    config.use(images.name)
-    batches = split_batches(
-        images,
-        config.batch_size,
-        config.seed,
-        device,
-        augment=random_affine if config.augment else None,
-        limit=3 if config.dry_run else None,
-        train_count=config.train_images,
-    )
-    model = MLP((784, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)
+    images, batches = load_batches(config, device, random_affine, channels=1, size=28, images=images)
+    pixels = images.train_images[0].numel()  # 784 of MNIST
+    model = MLP((pixels, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)
     return Trainer(model, config, about_data(images, batches[0])), batches
 
 

@@ -4,10 +4,11 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -17,6 +18,8 @@ from lab1.engine import checkpoint, distributed
 from lab1.engine.config import Interrupted, RunFailed, TrainConfig, require
 from lab1.engine.devices import find_device
 from lab1.engine.figures import confusion_figure
+from lab1.engine.finished import shown
+from lab1.engine.logbook import tagged
 from lab1.engine.metrics import Averages, by_class, classification_loss, confusion_matrix, in_words
 from lab1.engine.run import Run
 from lab1.engine.signals import StopSignals
@@ -37,8 +40,8 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
 class Trainer(Run):
     """Trains a model: epochs of ``train_step``, validation, TensorBoard, checkpoints, early stopping, one test.
 
-    A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``
-    and ``report`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
+    A lab overrides ``loss``, or ``logits`` or ``criterion`` alone; ``make_optimizer``, ``weight``, ``learning_rate``,
+    ``report`` and ``illustrate`` where it must. The batches are any iterable of ``(inputs, targets)``; one with
     ``epoch(number, start)``, such as ``lab1.images.batches.Batches``, resumes exactly in the middle of an epoch.
     """
 
@@ -47,7 +50,7 @@ class Trainer(Run):
 
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
-        model: returns logits ``[B, K]``; has ``arguments`` (see ``lab1.models``).
+        model: any network that returns logits ``[B, K]``; for scripts to load it again see ``lab1.engine.registry``.
         config: see ``lab1.engine.config``.
         about: what ``best.pt`` says of the data: ``dataset``, ``classes``, ``mean``, ``std`` (see ``about_data``).
         """
@@ -71,7 +74,7 @@ class Trainer(Run):
         self.history: list[dict[str, Any]] = []
         self.best_epoch, self.best_loss = 0, math.inf
         self.seconds = self.epoch_seconds = 0.0  # of training, in the epochs done and in this one
-        self.trained = False
+        self.mistakes: list[Tensor] = []  # images of the test set that were taken for another class
         self.signals, self.stop_signal = StopSignals(), 0  # what this process is told; what all processes act on
         self.save_due, self.save_now = math.inf, False
 
@@ -111,11 +114,10 @@ class Trainer(Run):
 
     def report(self, batches: Iterable) -> dict[str, Any]:
         """What ``test`` should say beyond the metrics; here, where the classes have names, how each of them fares (see
-        ``by_class``), with the confusion matrix as a figure, in the run's folder and in TensorBoard, and there also, of
-        images, those that were taken for another class."""
+        ``by_class``)."""
         if "classes" not in self.about:
             return {}
-        classes, mistakes = self.about["classes"], []
+        classes = self.about["classes"]
         confusion = torch.zeros(len(classes), len(classes))
         self.model.eval()
         with torch.no_grad():
@@ -123,17 +125,22 @@ class Trainer(Run):
                 labels, predicted = labels.cpu(), self.logits(inputs).argmax(1).cpu()
                 confusion += confusion_matrix(predicted, labels, len(classes))
                 if isinstance(inputs, Tensor) and inputs.ndim == 4:
-                    mistakes.append(inputs.cpu()[predicted != labels])
+                    self.mistakes.append(inputs.cpu()[predicted != labels])
         counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
         found = by_class(counts, classes)
-        if distributed.rank() == 0:
-            figure = confusion_figure(counts.numpy(), classes)
-            figure.savefig(self.folder / "confusion.png", dpi=120)
-            self.log.figure("confusion matrix/test", figure, self.epoch)
-            self.log.scalars({"macro_f1/test": found["macro_f1"]}, self.epoch)
-            if mistakes:
-                self.log.images("mistakes/test", torch.cat(mistakes)[:SHOWN_MISTAKES], self.epoch)
+        self.log.scalars({"macro f1/test": found["macro_f1"]}, self.epoch)
         return found
+
+    def illustrate(self, test: dict[str, Any]) -> None:
+        """Pictures of what ``test`` says, which is written by then: the confusion matrix, in the run's folder and in
+        TensorBoard; and there also, of images, those that were taken for another class."""
+        if "confusion" not in test:
+            return
+        figure = confusion_figure(np.array(test["confusion"]), self.about["classes"])
+        figure.savefig(self.folder / "confusion.png", dpi=120)
+        self.log.figure("confusion matrix/test", figure, self.epoch)
+        if self.mistakes:
+            self.log.images("mistakes/test", torch.cat(self.mistakes)[:SHOWN_MISTAKES], self.epoch)
 
     def clip_gradients(self, norm: float) -> None:
         """Scale the gradients down to this norm, over all parameters, where theirs is greater."""
@@ -193,12 +200,17 @@ class Trainer(Run):
         """
         self.steps_per_epoch = len(train_batches)
         require(self.steps_per_epoch > 0, "there is nothing to train on: fewer examples than processes")
-        self.open()
+        self.open(self.task(train_batches, val_batches))
         with self.signals, self._progress() as bar:
             while not self.finished():
-                self.trained = True
                 self.train_epoch(train_batches, bar)
                 self.end_epoch(self.evaluate(val_batches))
+                if self.finished() and self.epoch < self.epochs:
+                    self.say(
+                        f"stopped early after epoch {self.epoch}: {self.config.patience} "
+                        f"epoch{'s' * (self.config.patience > 1)} without a better validation loss; "
+                        f"epoch {self.best_epoch} is the best"
+                    )
                 self._agree()
                 if self.stop_signal:
                     raise Interrupted(self.stop_signal, self.folder)
@@ -207,7 +219,7 @@ class Trainer(Run):
     def finished(self) -> bool:
         """Whether the last epoch is done, or ``patience`` epochs brought no better validation loss."""
         patience = self.config.patience
-        return self.epoch >= self.epochs or (0 < patience <= self.epoch - self.best_epoch)
+        return self.over or self.epoch >= self.epochs or (0 < patience <= self.epoch - self.best_epoch)
 
     def train_epoch(self, batches: Iterable, bar: tqdm) -> None:
         """The rest of one epoch: all of it, or from where a checkpoint left off."""
@@ -255,9 +267,9 @@ class Trainer(Run):
         if better:
             self.best_epoch, self.best_loss = self.epoch, validation["loss"]
             self._save_best()
-        points = {f"{name}/train": value for name, value in train.items()}
-        points |= {f"{name}/validation": value for name, value in validation.items()}
-        self.log.scalars({**points, "learning rate": rate, f"{self.counted} per second": speed}, self.epoch)
+        points = tagged(train, "train") | tagged(validation, "validation")
+        points |= {"update/learning rate": rate, f"speed/{self.counted} per second": speed}
+        self.log.scalars(points, self.epoch)
         self.log.flush()
         self.save()
         self.say(f"epoch {self.epoch:3d}  train {in_words(train)}  validation {in_words(validation)}{'  *' * better}")
@@ -285,13 +297,31 @@ class Trainer(Run):
         test = metrics | self.report(batches)
         if distributed.rank() == 0:
             self._write_results(test)
-            self.log.end(self.settings(), {f"{name}/test": value for name, value in metrics.items()}, self.epoch)
+            self.log.end(self.settings(), tagged(metrics, "test"), self.epoch)
+            self.illustrate(test)  # after the results: no picture can cost them
         self.log.close()
         self.say(f"best epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")
-        self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
+        self.say(f"{shown(self.folder)} holds the run; curves: tensorboard --logdir {shown(self.folder.parent)}")
         return test
 
     # What people see.
+
+    def task(self, train_batches: Iterable, val_batches: Iterable) -> str:
+        """What is learned, as people read it: ``mnist (55,000 images to learn from, 5,000 for validation)``."""
+        count, unit = self.amount(train_batches)
+        held_out = ""
+        with contextlib.suppress(TypeError):  # batches that do not know how many they are
+            held_out = f", {self.amount(val_batches)[0]:,} for validation"
+        return f"{self.about.get('dataset', 'its data')} ({count:,} {unit} to learn from{held_out})"
+
+    def amount(self, batches: Iterable) -> tuple[int, str]:
+        """How much there is in batches, and what it is counted in: examples, or batches where they tell no more."""
+        examples = getattr(batches, "labels", getattr(batches, "dataset", None))
+        if not isinstance(examples, Sized):
+            return len(batches), "batches"
+        limit = getattr(batches, "limit", None)
+        count = len(examples) if limit is None else min(len(examples), limit * batches.batch_size)
+        return count, "images" if hasattr(batches, "images") else self.counted
 
     def log_first_batch(self, batch: tuple[Tensor, Tensor]) -> None:
         """The network's graph and the first batch of images, as the network sees it, in TensorBoard."""

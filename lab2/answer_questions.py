@@ -1,14 +1,18 @@
-"""Exercise 3.2: multiple-choice questions.
+"""Exercise 3.2. How well can an encoder choose among several answers?
 
-    python lab2/answer_questions.py                               an encoder learns to score each choice
-    python lab2/answer_questions.py --loss margin                 by ranking the right one above the others
+Command:  python lab2/answer_questions.py --dataset codah --model sentence-transformers/all-MiniLM-L6-v2 --learning-rate 1e-4
+Time:     4 minutes on one core
+Expect:   55 % test accuracy on CODAH, where chance is 25 %
+
+    python lab2/answer_questions.py                               SWAG and DistilBERT
+    python lab2/answer_questions.py --loss margin                 rank the right choice above the others
     python lab2/answer_questions.py --method likelihood           a language model, as it is: the likeliest choice
-    python lab2/answer_questions.py --dataset codah --model FOLDER
+    python lab2/answer_questions.py --dataset DIR --model FOLDER
     tensorboard --logdir lab2/model
 
-SWAG unless another data set is named. The encoder reads a question and one choice together and gives one number; the
-choices of a question are compared by these. Chance is one in the number of choices.
-"""
+The encoder reads a question and one choice together and gives one number; the choices of a question are compared by
+these. DIR has train.jsonl with question, choices and label. Chance is one in the number of choices.
+"""  # noqa: E501
 
 import dataclasses
 import time
@@ -35,7 +39,8 @@ class Config(TrainConfig):
     train_gpt.py, too (default: DistilBERT; for likelihood distilgpt2)."""
     dataset: str = "swag"
     """A folder of train, validation and test as .jsonl with question, choices and label; one such file; or a data set
-    of the hub: swag, codah."""
+    of the hub: swag, codah. A line of a .jsonl, where label counts the choices from 0:
+    {"question": "The sky is", "choices": ["blue", "green"], "label": 0}"""
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     """cross-entropy: over the choices of a question; margin: max(0, margin - right + wrong) for each wrong choice."""
     margin: float = 1.0

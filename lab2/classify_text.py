@@ -1,23 +1,28 @@
-"""Exercise 3.1: the class of a text, by four methods.
+"""Exercise 3.1. How well can the class of a text be told, by four methods?
+
+Command:  python lab2/classify_text.py --method tfidf features lora finetune --model sentence-transformers/all-MiniLM-L6-v2
+Time:     11 minutes on one core
+Expect:   77, 77, 83 and 82 % test accuracy on Rotten Tomatoes
 
     python lab2/classify_text.py --method tfidf                   counted words and a linear classifier
     python lab2/classify_text.py --method features                a frozen encoder and a linear classifier
+    python lab2/classify_text.py --method lora                    low-rank updates learn beside the encoder
     python lab2/classify_text.py --method finetune                all of the encoder learns
-    python lab2/classify_text.py --method lora                    low-rank updates learn beside it
     python lab2/classify_text.py --method tfidf features lora --model FOLDER --dataset DIR
     tensorboard --logdir lab2/model
 
-Rotten Tomatoes and DistilBERT unless others are named. The features are [CLS] or the mean over tokens of every layer;
-validation chooses among them, the classifier and its regularisation. At the end comes a table of all runs so far on
-this data set.
-"""
+Rotten Tomatoes and DistilBERT unless others are named; DIR has train.csv with text,label. The features are [CLS] or the
+mean over tokens of every layer; validation chooses among them, the classifier and its regularisation. At the end comes
+a table of all runs so far on this data set.
+"""  # noqa: E501
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import TrainConfig, flag, require
+from lab1.engine.config import Real, TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -34,10 +39,12 @@ class Config(TrainConfig):
     """The encoder: a folder, a folder under --data-dir, or a name of the Hugging Face hub."""
     dataset: str = "rotten_tomatoes"
     """A folder of train, validation and test as .csv or .jsonl with text and label; one such file; or a data set of the
-    hub, such as ag_news."""
+    hub, such as ag_news. The first lines of a .csv:
+    text,label
+    "A fine film, and short.",good"""
     epochs: int = 2
     batch_size: int = 32
-    learning_rate: Annotated[float | None, flag("FLOAT")] = None
+    learning_rate: Real = None
     """Peak learning rate, per step (default: 5e-5; for lora 1e-3)."""
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
@@ -45,7 +52,7 @@ class Config(TrainConfig):
     """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
     max_length: int = 128
     """Tokens of a text, at most; the rest is cut off."""
-    layer: Annotated[int | None, flag("INT")] = None
+    layer: Whole = None
     """Take the features after this layer, 0 for the embeddings (default: validation chooses)."""
     pooling: Annotated[Literal["cls", "mean"] | None, flag("{cls,mean}")] = None
     """Take the features of the first token, or their mean over tokens (default: validation chooses)."""
@@ -128,7 +135,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
     chosen = shallow.choose(tables, data, strengths, classifiers)
     seconds = time.perf_counter() - began
     confusion = chosen.confusion["test"]
-    test, figure = by_class(confusion, data.classes), confusion_figure(confusion.numpy(), data.classes)
+    test = by_class(confusion, data.classes)
     results = {
         "dataset": data.name,
         "parameters": encoder_parameters + chosen.parameters,
@@ -138,7 +145,7 @@ def fit(config: Config, data, device) -> dict[str, Any]:
         "validation": {"accuracy": accuracy(chosen.confusion["validation"])},
         "test": {"accuracy": accuracy(chosen.confusion["test"]), "trainable_parameters": chosen.parameters} | test,
     }
-    runs.write_run(config, device, results, {"confusion": figure})
+    runs.write_run(config, device, results, partial(confusion_figure, confusion.numpy(), data.classes))
     return results["test"]
 
 

@@ -1,8 +1,11 @@
-"""Exercise 2: tokens and characters, and ways to decode a text from a language model.
+"""Exercise 2. How long is a text in tokens, and how do ways to decode differ?
 
-    python lab2/generate.py --run gpt-6x192-seed0                  the GPT of exercise 1
+Command:  python lab2/generate.py
+Time:     a minute or so, with the GPT that exercise 1 trained
+Expect:   17 % of greedy text's 4-grams repeated, 0 % of sampled text's, on the Divina Commedia
+
     python lab2/generate.py --model openai-community/gpt2 --text FILE    any causal language model
-    python lab2/generate.py --prompt "Nel mezzo"                   continue this, and not passages of the text
+    python lab2/generate.py --prompt "Nel mezzo"                         continue this, and not passages of the text
     python lab2/generate.py --tokenizers characters bpe-512 openai-community/gpt2
 
 How long the test part of the text is for each tokenizer; what greedy decoding, sampling, a lower temperature, top-k and
@@ -34,7 +37,7 @@ class Config(RunConfig):
     """Instead of a run: a causal language model of transformers, a folder or hub name."""
     text: Annotated[str | None, flag("FILE")] = None
     """The text that tokens are counted in and prompts are taken from, as of train_gpt.py (default: the run's own)."""
-    tokenizers: tuple[str, ...] = ()
+    tokenizers: Annotated[tuple[str, ...], flag("NAME ...")] = ()
     """What to count tokens with: characters, bpe-512 for byte pairs learned from the text, or pretrained ones
     (default: characters bpe-512 bpe-4096 openai-community/gpt2)."""
     prompt: Annotated[str | None, flag("TEXT")] = None
@@ -82,7 +85,7 @@ def load_model(config: Config, device, download: bool):
     if config.dry_run and config.run is None:
         tokenizer = tokens.Characters(python_source())
         return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, EMBEDDED
-    folder = find_run(config.run or RUN, config.runs_folder(), published=True)
+    folder = find_run(config.run or RUN, config.runs_folder(), config.published_folder())
     model, about = models.load(folder / "best.pt", device)
     learned = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text"]
     return model, tokens.build(about["tokenizer"], config.data_folder(), download), config.text or learned
@@ -160,7 +163,7 @@ def main(config: Config) -> dict[str, Any]:
     results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus.name}
     results |= {"tokenizers": lengths, "decoding": found, "prompt": start}
     results |= {"samples": {name: texts[0] for name, texts in written.items()}}
-    logbook.write_json(results | {"environment": logbook.environment(device)}, folder / "results.json")
+    logbook.write_results(results | {"environment": logbook.environment(device)}, folder / "results.json")
     print(f"\n{decoding.measure_table(found)}\n{folder} holds the texts and figures")
     return results
 

@@ -1,7 +1,10 @@
-"""Exercise 1: a GPT from scratch, on the Divina Commedia, character by character.
+"""Exercise 1. How well can a small GPT learn the Divina Commedia, character by character?
 
-    python lab2/train_gpt.py                             2.7M parameters, 6,600 steps
-    python lab2/train_gpt.py --preset nano               0.8M parameters, 2,000 smaller steps
+Command:  python lab2/train_gpt.py
+Time:     26 minutes on one core
+Expect:   1.38 nats a character (perplexity 3.96) on the last 5 % of the poem
+
+    python lab2/train_gpt.py --preset nano               0.8M parameters instead of 2.7M, 2,000 smaller steps
     python lab2/train_gpt.py --text FILE_OR_URL          any text, such as --text python, the standard library's source
     python lab2/train_gpt.py --tokenizer bpe-1024        tokens of several characters, learned from the text
     tensorboard --logdir lab2/model                      curves, and what the network writes as it learns
@@ -13,9 +16,9 @@ network and without the Divina Commedia in data/ it takes the source code of Pyt
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from lab1.engine.config import RunConfig, flag, require
+from lab1.engine.config import Real, RunConfig, Whole, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -47,8 +50,6 @@ PRESETS = {
         learning_rate=1e-3,
     ),
 }
-Whole = Annotated[int | None, flag("INT")]
-Real = Annotated[float | None, flag("FLOAT")]
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lab1.engine.config import require
 from lab1.trainer import Trainer
-from lab2.language.corpus import ConsecutiveWindows
+from lab2.language.corpus import ConsecutiveWindows, RandomWindows
 from lab2.language.tokens import Tokenizer
 from lab2.models import GPT
 
@@ -77,6 +77,12 @@ class LanguageModelTrainer(Trainer):
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+
+    def amount(self, batches: RandomWindows | ConsecutiveWindows) -> tuple[int, str]:
+        """The tokens of a text."""
+        if isinstance(batches, RandomWindows):
+            return len(batches.tokens), "tokens"
+        return sum(targets.numel() for _, targets in batches.batches), "tokens"
 
     def evaluate(self, batches: ConsecutiveWindows) -> dict[str, float]:
         """Loss and accuracy by token, perplexity, and bits per character."""

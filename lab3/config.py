@@ -7,12 +7,8 @@ import dataclasses
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from lab1.engine.config import RunConfig, flag, require
+from lab1.engine.config import Anneal, Real, RunConfig, Whole, flag, require
 from lab1.engine.launch import prepare
-
-Whole = Annotated[int | None, flag("INT")]
-Real = Annotated[float | None, flag("FLOAT")]
-Anneal = Annotated[Literal["linear", "none"] | None, flag("{linear,none}")]
 
 # The table: for each algorithm "any" environment's values, and what an environment has of its own. A flag that is given
 # takes precedence. Most begin from those of RL Baselines3 Zoo, and were changed where validation episodes said so.
@@ -133,7 +129,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 def hyperparameters(algorithm: str, env: str) -> dict[str, Any]:
     """The table's values for an algorithm in an environment."""
     table = SETTINGS[algorithm]
-    return table["any"] | table.get(env, {})
+    return table["any"] | table.get(env.split(":")[-1], {})  # without the module that --env may name
 
 
 @dataclasses.dataclass
@@ -142,26 +138,28 @@ class RLConfig(RunConfig):
 
     algorithm: ClassVar[str]  # the part of SETTINGS that fills in what no flag gives
     epochs: ClassVar[int] = 1  # the shared Trainer counts epochs; here the whole run is one
+    deciding = ("env",)
 
     seed: int = 0
     """Seed of everything random: initial weights, environments, actions, order of minibatches."""
     dry_run: bool = False
     """See that everything works: a few hundred steps, evaluations of 2 episodes."""
     env: str = "CartPole-v1"
-    """The environment's id in gymnasium, or NavigationGoal-v0."""
+    """The environment's id in gymnasium, or NavigationGoal-v0; your own with the module that registers it, such as
+    my_envs:Maze-v0. --env ID --help shows the defaults there."""
     num_envs: Whole = None
-    """Copies of the environment that are played side by side (default: see SETTINGS in lab3/config.py)."""
+    """Copies of the environment that are played side by side."""
     learning_rate: Real = None
-    """Adam's step size, at the start where it is annealed (default: see SETTINGS in lab3/config.py)."""
+    """Adam's step size, at the start where it is annealed."""
     gamma: Real = None
-    """Discount factor (default: see SETTINGS in lab3/config.py)."""
+    """Discount factor."""
     hidden: Annotated[tuple[int, ...], flag("INT ...")] = ()
-    """Widths of the hidden layers (default: see SETTINGS in lab3/config.py)."""
+    """Widths of the hidden layers."""
     anneal: Anneal = None
-    """Lower the learning rate linearly to zero over the run, or keep it (default: see SETTINGS in lab3/config.py)."""
+    """Lower the learning rate linearly to zero over the run, or keep it."""
     vectorization: Annotated[Literal["sync", "native"] | None, flag("{sync,native}")] = None
     """How copies are stepped: one after the other, or by the environment's own vector implementation in NumPy where it
-    has one, several times as fast (default: see SETTINGS in lab3/config.py)."""
+    has one, several times as fast."""
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
     evaluations: int = 20
@@ -172,7 +170,7 @@ class RLConfig(RunConfig):
     """Episodes of the test at the end, from starts of their own."""
     actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
     """How it acts in evaluations and the test: by the most probable action (the one of highest value), or by one drawn
-    from the policy (default: see SETTINGS in lab3/config.py)."""
+    from the policy."""
     threads: int = 1
     """Threads that torch computes with; networks this small run slower on two."""
 

@@ -1,94 +1,203 @@
-"""Rebuild every figure of lab 3 from its published runs.
+"""Every figure of lab 3 comes from its published runs.
 
-python lab3/plot.py                       lab3/model/published/ -> lab3/figures/
-python lab3/plot.py --runs lab3/model     figures of your own runs
+Command:  python lab3/plot.py
+Time:     10 seconds
+Expect:   the figures of lab3/model/published/ in lab3/figures/
+
+    python lab3/plot.py --runs lab3/model     figures of your own runs
 
 One figure for all single runs in an environment, and one for each comparison of compare_agents.py. A panel for each
-algorithm: returns of evaluation over training, a thin line a seed; the thick line is their interquartile mean,
-the band its 95 % bootstrap interval over seeds. Rightmost: the test returns, a dot a seed, with the same mean and
-interval.
+agent: returns of evaluations over training, a thin line a seed, a thick one their mean. Below: the test returns, a dot
+a seed, with the mean and its 95 % interval by Student's t. Ten seeds or more have an interquartile mean and its 95 %
+bootstrap interval instead, in both places. A single seed has no interval.
 """
 
+import re
+import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import FigureConfig, read_runs, write_figures
+from lab1.engine.figures import ALGORITHMS, FigureConfig, read_runs, write_figures
 from lab1.engine.launch import launch
 
-ALGORITHMS = ("ppo", "dqn", "reinforce")
-COLORS = {"ppo": "#1f77b4", "dqn": "#d62728", "reinforce-value": "#2ca02c", "reinforce": "#2ca02c"}
-OTHER_COLORS = ("#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
+Run = dict[str, Any]
+ORDER = ("reinforce", "dqn", "ppo")  # of the panels: as the lab meets them
+TITLES = {"reinforce": "REINFORCE", "dqn": "DQN", "ppo": "PPO"}
+VARIANTS = {
+    "none": "no baseline",
+    "standardise": "standardised returns",
+    "value": "learned value",
+    "double": "double",
+    "dueling": "dueling",
+}
+NO_ALGORITHM = "#4d4d4d"  # the colour of agents whose name does not say what they are
+POSSIBLE = {"CartPole-v1": (1, 500), "Acrobot-v1": (-500, 0)}  # lowest and highest return, where there are such
+MANY = 10  # seeds from which on their quarters, and a bootstrap, mean something
 
 
 class Config(FigureConfig):
     """The flags of this script."""
 
 
-def panels(runs: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def panels(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
     """What each figure shows, ``{figure's name: {agent: [run, ...]}}``: the single runs of an environment together, a
-    comparison by itself. A run has ``history``, ``test`` and ``solved``; one that failed to train is left out."""
-    figures: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    comparison by itself. A run has ``dataset`` (its environment), ``history``, ``test`` and ``solved``; one that
+    failed to train is left out."""
+    figures: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if "runs" in run:
             for one in run["runs"]:
                 if "test" in one:
-                    figures[run["name"]][one["agent"]].append(one)
+                    figures[run["name"]][one["agent"]].append(one | {"dataset": run["dataset"]})
         else:
             environment = run["dataset"].replace("/", "-")
             figures[environment][run["name"].split("-seed")[0].removesuffix(f"-{environment}")].append(run)
     return figures
 
 
-def algorithm(agent: str) -> str:
+def algorithm(agent: str) -> str | None:
     """The algorithm that an agent such as ``double-dqn`` is a variant of."""
-    return next((name for name in ALGORITHMS if name in agent), agent)
+    return next((name for name in ORDER if name in agent.split("-")), None)
 
 
-def learning_curves(name: str, agents: dict[str, list[dict[str, Any]]]):
-    """The figure of one environment or comparison; see the top of this file."""
+def in_words(agent: str, run: Run) -> tuple[str, str]:
+    """An agent's algorithm and its variant as people read them: ``REINFORCE`` and ``no baseline`` of
+    ``reinforce-none``. A name with parts that are not known stays as it is."""
+    kind, rest = algorithm(agent), agent.split("-")
+    if kind is None:
+        return agent, ""
+    rest.remove(kind)
+    steps = [re.sub(r"^(\d+)step$", r"\1-step returns", part) for part in rest]
+    words = [VARIANTS.get(part, part) for part in steps]
+    if any(word in rest and word not in VARIANTS for word in words):
+        return agent, ""
+    if kind == "reinforce" and not words:
+        words = [VARIANTS["value"]]
+    if kind == "dqn" and "n_step" in run.get("config", {}) and steps == [part for part in rest if part in VARIANTS]:
+        words.append(f"{run['config']['n_step']}-step returns")
+    return TITLES[kind], ", ".join(words)
+
+
+def threshold(environment: str, runs: list[Run]) -> float | None:
+    """The return from which on an environment counts as solved: what its runs noted, else what gymnasium says of it."""
+    import gymnasium
+
+    import lab3.environments.navigation  # noqa: F401  which registers its environment
+
+    noted = [run["solved"]["threshold"] for run in runs if run["solved"]]
+    known = gymnasium.registry.get(environment)  # and not gymnasium.spec, which imports what a name tells it to
+    return noted[0] if noted else known and known.reward_threshold
+
+
+def over_seeds(values, possible: tuple[float, float] | None = None):
+    """What stands for several seeds: middle, low and high end, of values ``[S, ...]``. Of ten seeds or more the
+    interquartile mean and its 95 % bootstrap interval; of fewer the mean and its 95 % interval by Student's t, no wider
+    than what is ``possible``. The ends are None of a single seed."""
     import numpy as np
+
+    from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, mean_interval
+
+    values = np.asarray(values, dtype=float)
+    if len(values) >= MANY:
+        return interquartile_mean(values), *interquartile_mean_interval(values)
+    if len(values) == 1:
+        return values[0], None, None
+    columns = [mean_interval(column) for column in values.reshape(len(values), -1).T]
+    middle, low, high = (np.array(each).reshape(values.shape[1:]) for each in zip(*columns, strict=True))
+    return middle, *np.clip((low, high), *(possible or (-np.inf, np.inf)))
+
+
+def draw_curves(panel, runs: list[Run], color: str) -> str:
+    """A thin line a seed and a thick one for all of them. REINFORCE, which trains for so many episodes and not so many
+    steps, is drawn over episodes where the runs tell them. Returns what x counts: ``episode`` or ``step``."""
+    from lab1.engine.metrics import on_common_steps
+
+    counted = all("episodes" in run.get("config", {}) for run in runs)
+    unit, key = ("episode", "episodes") if counted else ("step", "step")
+    histories = [[{"step": point[key], "return": point["return"]} for point in run["history"]] for run in runs]
+    for history in histories if len(runs) > 1 else ():
+        panel.plot(*zip(*(point.values() for point in history), strict=True), color=color, lw=0.8)
+    x, values = on_common_steps(histories, to_the_last=True)
+    if len(runs) >= MANY:
+        middle, low, high = over_seeds(values)
+        panel.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
+    else:
+        middle = values.mean(0)
+    panel.plot(x, middle, color=color, lw=2.8)
+    return unit
+
+
+def draw_tests(panel, agents: dict[str, list[Run]], colors: dict[str, str]) -> None:
+    """A row an agent: its test returns, a dot a seed; their middle and its interval."""
+    possible = POSSIBLE.get(next(iter(agents.values()))[0]["dataset"])
+    for row, (agent, runs) in enumerate(agents.items()):
+        returns = [run["test"]["return"] for run in runs]
+        middle, low, high = over_seeds(returns, possible)
+        if low is not None:
+            panel.hlines(row, low, high, color=colors[agent], lw=9, alpha=0.35)
+            panel.plot(middle, row, "|", color="black", ms=17, mew=2.2)
+        panel.plot(returns, [row] * len(returns), "o", color=colors[agent], ms=6, mec="black", mew=0.7)
+    panel.set_yticks(range(len(agents)), [", ".join(filter(None, in_words(a, runs[0]))) for a, runs in agents.items()])
+    panel.set(ylim=(len(agents) - 0.4, -0.6), xlabel="return in the test, with the best weights")
+
+
+def caption(counts: list[int], solved: float | None, cut: bool) -> str:
+    """What lines, dots and bars are, for agents with so many seeds each; ``cut``: intervals end where returns do."""
+    few, many = any(1 < count < MANY for count in counts), any(count >= MANY for count in counts)
+    words = ["Thin lines and dots: a seed each." if few or many else "One seed: no interval."]
+    if few:
+        mean = "Thick lines and strokes: the mean over seeds; bars: its 95 % interval by Student's t"
+        words.append(mean + ", cut where returns end" * cut + f", of fewer than {MANY} seeds" * many + ".")
+    if many:
+        mean = "Thick lines and strokes: the interquartile mean over seeds; bands and bars: its 95 % bootstrap interval"
+        words.append(mean + f", of {MANY} seeds or more" * few + ".")
+    if solved is not None:
+        words.append(f"Dotted: counts as solved from {solved:g} on.")
+    return textwrap.fill(" ".join(words), 115)
+
+
+def learning_curves(agents: dict[str, list[Run]]):
+    """The figure of one environment or comparison; see the top of this file."""
     from matplotlib import pyplot, ticker
 
-    from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
+    last = len(ORDER)
+    places = {agent: ORDER.index(algorithm(agent)) if algorithm(agent) else last for agent in agents}
+    agents = {agent: agents[agent] for agent in sorted(agents, key=places.get)}
+    colors = {agent: ALGORITHMS.get(algorithm(agent), NO_ALGORITHM) for agent in agents}
+    environment = next(iter(agents.values()))[0]["dataset"]
+    solved = threshold(environment, [run for runs in agents.values() for run in runs])
 
-    others = iter(OTHER_COLORS * len(agents))
-    colors = {agent: COLORS.get(agent) or next(others) for agent in agents}
-    kinds = list(dict.fromkeys(map(algorithm, agents)))
-    widths = [4.5] * len(kinds) + [1.5 + 0.4 * len(agents)]
-    figure, (*curves, tests) = pyplot.subplots(
-        1, len(widths), figsize=(sum(widths), 4.2), layout="constrained", width_ratios=widths, sharey=True
-    )
-    panels = dict(zip(kinds, curves, strict=True))
+    columns = {1: 1, 2: 2, 4: 2}.get(len(agents), 3)
+    heights = 2.6 * -(-len(agents) // columns), 0.75 + 0.3 * len(agents)
+    figure = pyplot.figure(figsize=(9.1, sum(heights) + 0.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    curves, units = [], []
     for place, (agent, runs) in enumerate(agents.items()):
-        color, seeds, panel = colors[agent], len(runs), panels[algorithm(agent)]
-        for run in runs:
-            points = [(point["step"], point["return"]) for point in run["history"]]
-            panel.plot(*zip(*points, strict=True), color=color, lw=0.6, alpha=0.35)
-        steps, values = on_common_steps([run["history"] for run in runs])
-        low, high = interquartile_mean_interval(values)
-        panel.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-        label = f"{agent}, {seeds} seed{'s' if seeds > 1 else ''}"
-        panel.plot(steps, interquartile_mean(values), color=color, lw=2, label=label)
-        returns = np.array([run["test"]["return"] for run in runs])
-        low, high = interquartile_mean_interval(returns)
-        tests.vlines(place, low, high, color=color, alpha=0.3, lw=8)
-        tests.plot(place, interquartile_mean(returns), "_", color=color, ms=16, mew=2)
-        tests.plot(np.full(seeds, place), returns, "o", color=color, ms=4, mec="white", mew=0.5)
-    thresholds = {run["solved"]["threshold"] for runs in agents.values() for run in runs if run["solved"]}
+        cell = -(-len(agents) // columns), columns, place + 1
+        panel = above.add_subplot(*cell, sharey=curves[0] if curves else None)
+        units.append(draw_curves(panel, runs, colors[agent]))
+        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        name, variant = in_words(agent, runs[0])
+        panel.set_title(f"{name}\n{variant}, {seeds}" if variant else f"{name}, {seeds}", fontsize=10)
+        panel.set_xlabel("episodes" if units[-1] == "episode" else "thousand steps")
+        scale = 1 if units[-1] == "episode" else 1000
+        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _, scale=scale: f"{at / scale:,.0f}"))
+        panel.set_ylabel("return in evaluations") if place % columns == 0 else panel.tick_params(labelleft=False)
+        curves.append(panel)
+    for unit in set(units):  # what is counted alike is drawn to one scale
+        alike = [panel for panel, own in zip(curves, units, strict=True) if own == unit]
+        end = max(panel.dataLim.x1 for panel in alike)
+        for panel in alike:
+            panel.set_xlim(0, 1.02 * end)
+    tests = below.add_subplot()
+    draw_tests(tests, agents, colors)
     for panel in (*curves, tests):
         panel.grid(alpha=0.3)
-        for threshold in thresholds:
-            panel.axhline(threshold, color="black", lw=0.8, ls=":", zorder=0, label="the environment's threshold")
-    for panel in curves:
-        panel.set(xlabel="steps of the environment, in thousands")
-        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda steps, _: f"{steps / 1000:,.0f}"))
-        panel.legend(frameon=False, loc="lower right", fontsize=9)
-    curves[0].set_ylabel("return of an episode, evaluation")
-    tests.set_xticks(range(len(agents)), agents, rotation=45 if len(agents) > 1 else 0)
-    for label in tests.get_xticklabels():
-        label.set_horizontalalignment("right" if len(agents) > 1 else "center")
-    tests.set(xlim=(-0.6, len(agents) - 0.4), title="test, best weights")
-    figure.suptitle(f"{name}, interquartile mean and 95 % interval over seeds", fontsize=11)
+        if solved is not None:
+            (panel.axvline if panel is tests else panel.axhline)(solved, color="black", lw=1.2, ls=":", zorder=0)
+    figure.suptitle(f"{environment}: returns during training and in the test", fontsize=12)
+    counts = [len(runs) for runs in agents.values()]
+    figure.supxlabel(caption(counts, solved, cut=environment in POSSIBLE), fontsize=9)
     return figure
 
 
@@ -98,8 +207,7 @@ def main(config: Config) -> None:
 
     matplotlib.use("Agg")
     figures = panels(read_runs(config.runs_folder()))
-    drawn = {name: learning_curves(name, agents) for name, agents in figures.items()}
-    write_figures(drawn, config.figures_folder())
+    write_figures({name: learning_curves(agents) for name, agents in figures.items()}, config.figures_folder())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""Proximal policy optimisation on any gymnasium environment, with discrete or continuous actions.
+"""Exercise 3.2. How far does proximal policy optimisation get in harder environments?
 
-    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds
-    python lab3/train_ppo.py --env LunarLander-v3        1,000,000 steps, a minute or two
+Command:  python lab3/train_ppo.py --env LunarLander-v3
+Time:     2 minutes on one core
+Expect:   a test return of 244 on LunarLander-v3, the mean of five seeds between 218 and 277
+
+    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 499
+    python lab3/train_ppo.py --env NavigationGoal-v0     exercise 3.3: 500,000 steps, a minute: 90
     python lab3/train_ppo.py --env Pendulum-v1           continuous actions
+    python lab3/train_ppo.py --env CarRacing-v3          from frames, an hour or more: 778
     tensorboard --logdir lab3/model
 
-TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx_kl and clip_fraction
+TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx kl and clip fraction
 (how far a rollout's updates moved the policy), entropy, explained variance (1: the value predicts the returns; 0: no
 better than their mean). Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/ppo.py.
 """
@@ -13,10 +18,10 @@ better than their mean). Hyperparameters: the table in lab3/config.py. The algor
 import dataclasses
 from typing import Literal
 
-from lab1.engine.config import require
+from lab1.engine.config import Anneal, Real, Whole, require
 from lab1.engine.launch import launch
 from lab3.algorithms.start import main
-from lab3.config import Anneal, Real, RLConfig, Whole
+from lab3.config import RLConfig
 
 
 @dataclasses.dataclass
@@ -26,23 +31,23 @@ class Config(RLConfig):
     algorithm = "ppo"
 
     steps: Whole = None
-    """Steps of the environment, over all copies, at most: whole rollouts (default: see SETTINGS in lab3/config.py)."""
+    """Steps of the environment, over all copies, at most: whole rollouts."""
     rollout: Whole = None
-    """Steps that every copy is played between updates (default: see SETTINGS)."""
+    """Steps that every copy is played between updates."""
     batch_size: Whole = None
-    """Rows in a minibatch, about (default: see SETTINGS)."""
+    """Rows in a minibatch, about."""
     update_epochs: Whole = None
-    """How often every row is learned from (default: see SETTINGS)."""
+    """How often every row is learned from."""
     gae_lambda: Real = None
-    """Lambda of generalised advantage estimation (default: see SETTINGS)."""
+    """Lambda of generalised advantage estimation."""
     clip: Real = None
-    """How far the ratio of new to old probability may move from 1 before it no longer pays (default: see SETTINGS)."""
+    """How far the ratio of new to old probability may move from 1 before it no longer pays."""
     anneal_clip: Anneal = None
-    """Lower the clipping range linearly to zero over the run, or keep it (default: see SETTINGS)."""
+    """Lower the clipping range linearly to zero over the run, or keep it."""
     entropy: Real = None
-    """Weight of the entropy bonus (default: see SETTINGS)."""
+    """Weight of the entropy bonus."""
     value_weight: Real = None
-    """Weight of the value's squared error (default: see SETTINGS)."""
+    """Weight of the value's squared error."""
     target_kl: Real = None
     """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
     activation: Literal["tanh", "relu"] = "tanh"

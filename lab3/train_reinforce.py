@@ -1,19 +1,23 @@
-"""Exercise 2: REINFORCE without a baseline, with standardised returns, and with a learned value as the baseline.
+"""Exercise 2. What does a baseline do for REINFORCE?
 
-    python lab3/train_reinforce.py                       CartPole-v1, a learned value, 1,000 episodes
-    python lab3/train_reinforce.py --baseline none
-    python lab3/train_reinforce.py --baseline standardise
+Command:  python lab3/train_reinforce.py
+Time:     10 seconds on one core
+Expect:   a test return of 499 to 500 on CartPole-v1, with a learned value as the baseline
+
+    python lab3/train_reinforce.py --baseline none           401 in the mean of five seeds
+    python lab3/train_reinforce.py --baseline standardise    500
     tensorboard --logdir lab3/model
 
-Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
+1,000 episodes. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
 """
 
 import dataclasses
 from typing import Literal
 
+from lab1.engine.config import Real, Whole
 from lab1.engine.launch import launch
 from lab3.algorithms.start import main
-from lab3.config import Real, RLConfig, Whole
+from lab3.config import RLConfig
 
 
 @dataclasses.dataclass
@@ -23,13 +27,13 @@ class Config(RLConfig):
     algorithm = "reinforce"
 
     episodes: Whole = None
-    """Episodes to learn from (default: see SETTINGS in lab3/config.py)."""
+    """Episodes to learn from."""
     num_envs: Whole = None
-    """Episodes that are played side by side and make up one step of the optimiser (default: see SETTINGS)."""
+    """Episodes that are played side by side and make up one step of the optimiser."""
     baseline: Literal["none", "standardise", "value"] = "value"
     """What a return is judged against: nothing, the other steps' returns, or a learned V(s)."""
     entropy: Real = None
-    """Weight of the entropy bonus (default: see SETTINGS)."""
+    """Weight of the entropy bonus."""
     value_weight: float = 0.5
     """Weight of the value's squared error."""
     activation: Literal["tanh", "relu"] = "tanh"

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted, RunFailed
+from lab1.engine.finished import shown
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.optimizer import FlatAdam
 from lab1.engine.registry import describe
@@ -169,7 +170,7 @@ class RLTrainer(Trainer):
         return self.done() / self.total()
 
     def finished(self) -> bool:
-        return self.progress() >= 1
+        return self.over or self.progress() >= 1
 
     def ticks_due(self) -> int:
         """How many of the run's ticks should have been."""
@@ -180,6 +181,10 @@ class RLTrainer(Trainer):
 
     def where(self) -> str:
         return f"after {self.env_steps} steps of the environment and {self.step} of the optimiser"
+
+    def open(self) -> None:
+        copies = "1 copy" if self.envs.num_envs == 1 else f"{self.envs.num_envs} copies side by side"
+        super().open(f"{self.config.env} ({self.title}, {copies})")
 
     def begin(self) -> None:
         """Start the environments, or go on where a checkpoint left them; start the clock."""
@@ -192,7 +197,6 @@ class RLTrainer(Trainer):
         self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
         self.network.train()
-        self.trained = self.trained or not self.finished()
 
     def step_envs(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One step of every environment: rewards, terminated, truncated, each ``[N]``; ``observations`` moves on.
@@ -244,16 +248,18 @@ class RLTrainer(Trainer):
         losses = self.averages.read()
         for place, loss in enumerate(losses):
             if not math.isfinite(loss):
-                update = self.step - len(losses) + place + 1
-                raise RunFailed(f"the loss is {loss} at update {update}; a lower --learning-rate often helps")
-        points = {f"{name}/train": value for name, value in (self.averages.means() if losses else {}).items()}
+                number = self.step - len(losses) + place + 1
+                raise RunFailed(f"the loss is {loss} at update {number}; a lower --learning-rate often helps")
+        update = {"learning_rate": self.learning_rate(self.step), **self.shown}
+        update |= self.averages.means() if losses else {}
+        points = {f"update/{name.replace('_', ' ')}": value for name, value in update.items()}
         self.averages = Averages()
         recent = [point[1] for point in self.curve[-RECENT:]]
         if recent:
             points["return/train"] = statistics.fmean(recent)
-        speed = (self.env_steps - self.tick_steps) / max(self.seconds - self.tick_seconds, 1e-9)
+        seconds = max(self.seconds - self.tick_seconds, 1e-9)
+        points["speed/steps per second"] = (self.env_steps - self.tick_steps) / seconds
         self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
-        points |= {"learning rate": self.learning_rate(self.step), "steps per second": speed, **self.shown}
         self.log.scalars(points, self.env_steps)
         if not bar.disable:
             bar.set_postfix_str(f"return {points.get('return/train', math.nan):.1f}", refresh=False)
@@ -285,7 +291,8 @@ class RLTrainer(Trainer):
         if better:
             self.best_step, self.best_return = self.env_steps, found["return"]
             self._save_best()
-        self.log.scalars({"return/validation": found["return"], "length/validation": found["length"]}, self.env_steps)
+        points = {"return/validation": found["return"], "return/validation episode length": found["length"]}
+        self.log.scalars(points, self.env_steps)
         self.log.flush()
         self.say(
             f"step {self.env_steps:8d}  {self.config.actions} return {found['return']:8.2f} ± {found['return_sd']:.2f}"
@@ -305,7 +312,7 @@ class RLTrainer(Trainer):
         self.log.close()
         self.envs.close()
         self.say(f"best step {self.best_step}: test {in_words(test)}   ({self.seconds:.1f} s of training)")
-        self.say(f"{self.folder} holds the run; curves: tensorboard --logdir {self.folder.parent}")
+        self.say(f"{shown(self.folder)} holds the run; curves: tensorboard --logdir {shown(self.folder.parent)}")
         return test
 
     def outcome(self) -> dict[str, Any]:

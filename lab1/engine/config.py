@@ -5,16 +5,22 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 
 import contextlib
 import dataclasses
+import difflib
+import hashlib
 import inspect
 import json
 import math
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+LONGEST_NAME = 120  # bytes of a run's name: file systems take 255, and Windows 260 characters of a whole path
+NOT_IN_NAMES = '<>:"/\\|?*'  # what one system or another takes in no file's name
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that are no file's on Windows
 
 
 class UsageError(Exception):
@@ -34,8 +40,19 @@ class Interrupted(Exception):
 
 
 def flag(metavar: str):
-    """How ``--help`` shows a flag whose default its docstring explains: with this placeholder, without "None"."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+    """How ``--help`` shows a flag that may be left None or empty: with this placeholder, and a default only where there
+    is one."""
+
+    def hint(default: str) -> str:
+        return "" if default in ("None", "") else f"(default: {default})"
+
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+# A number or a choice that is None until something else says what it is: the data set, a table of settings.
+Whole = Annotated[int | None, flag("INT")]
+Real = Annotated[float | None, flag("FLOAT")]
+Anneal = Annotated[Literal["linear", "none"] | None, flag("{linear,none}")]
 
 
 def require(condition: bool, message: str) -> None:
@@ -47,6 +64,8 @@ def require(condition: bool, message: str) -> None:
 @dataclasses.dataclass
 class RunConfig:
     """The flags of every script. A script's own ``Config`` inherits them and adds its own."""
+
+    deciding: ClassVar[tuple[str, ...]] = ()  # --help shows the defaults that go with the values of these fields
 
     seed: int = 0
     """Seed of everything random: split, initial weights, batch order, augmentation, dropout."""
@@ -74,13 +93,10 @@ class RunConfig:
             UsageError: naming the flag, its value and what would be right.
         """
         require(0 <= self.seed < 2**63, f"--seed {self.seed}: a seed is a whole number from 0 to 2**63 - 1")
-        name = self.name
-        require(
-            name is None or (name not in ("", ".", "..") and name == Path(name).name and name.isprintable()),
-            f"--name {name!r}: a name is one folder's name, without slashes",
-        )
         if self.resume is not None:
-            return  # its folder is there, wherever it has been moved to
+            return  # its folder is there, under whatever name, wherever it has been moved to
+        if self.name is not None:
+            check_name(self.name)
         folder = self.runs_folder()
         try:
             while not folder.exists():
@@ -98,13 +114,17 @@ class RunConfig:
             return Path(self.model_dir)
         return Path(inspect.getfile(type(self))).resolve().parent / "model"
 
+    def published_folder(self) -> Path:
+        """The folder of the runs that this script's lab publishes; ``--model-dir`` does not move it."""
+        return Path(inspect.getfile(type(self))).resolve().parent / "model" / "published"
+
     def data_folder(self) -> Path:
         """The folder that holds the data sets."""
         return REPOSITORY / "data" if self.data_dir is None else Path(self.data_dir)
 
     def run_name(self) -> str:
         """The run's name: what was asked for with ``--name``, or else what ``describe`` says."""
-        return self.name or ("dry-run-" if self.dry_run else "") + self.describe()
+        return self.name or folder_name(("dry-run-" if self.dry_run else "") + self.describe())
 
     def describe(self) -> str:
         """What matters in this run, as a folder's name. A script's Config overrides it."""
@@ -154,17 +174,46 @@ class TrainConfig(RunConfig):
                 setattr(self, flag, value)
 
 
-def find_run(run: str, runs_folder: Path, published: bool = False) -> Path:
-    """The folder of a run given by its path or by its name under ``runs_folder``; with ``published``, for scripts that
-    only read it, under ``runs_folder/published`` too.
+def check_name(name: str) -> None:
+    """Raise UsageError unless ``--name`` can be the name of a folder, on Windows too: runs are copied."""
+    fits = name.isprintable() and not set(name) & set(NOT_IN_NAMES) and name[-1:] not in ("", ".", " ")
+    right = "one folder's name, without slashes, any of < > : \" | ? *, or a dot or space at its end"
+    require(fits, f"--name {name!r}: a name is {right}")
+    require(not DEVICES.fullmatch(name), f"--name {name}: Windows keeps this name for a device; choose another")
+    size = len(os.fsencode(name))
+    require(size <= LONGEST_NAME, f"--name {name[:20]}...: {size} bytes are too many; at most {LONGEST_NAME} will do")
+
+
+def folder_name(description: str) -> str:
+    """A description as the name of a folder: with dashes for what no name may have; a long one keeps its beginning and
+    its seed, and a hash stands for what is left out."""
+    name = "".join("-" if character in NOT_IN_NAMES else character for character in description)
+    if len(os.fsencode(name)) <= LONGEST_NAME:
+        return name
+    before, seed, number = name.rpartition("-seed")
+    beginning = os.fsencode(before or name)
+    end = f"-{hashlib.sha256(beginning).hexdigest()[:8]}" + (seed + number if before else "")
+    return beginning[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
+
+
+def find_run(run: str, runs_folder: Path, published: Path | None = None) -> Path:
+    """The folder of a run given by its path or by its name under ``runs_folder``; for scripts that only read it, under
+    the folder of the ``published`` ones too.
 
     Raises:
-        UsageError: where there is none; the message lists a few that are there.
+        UsageError: where there is none; the message has the nearest name, and a few that are there.
     """
-    for folder in (Path(run), runs_folder / run, *([runs_folder / "published" / run] if published else [])):
+    folders = [runs_folder] if published is None else [runs_folder, published]
+    for folder in (Path(run), *(folder / run for folder in folders)):
         with contextlib.suppress(OSError):  # a name that the file system does not take is no run's
             if (folder / "config.json").is_file():
                 return folder
-    found = sorted(path.parent.name for path in runs_folder.glob("*/config.json"))
-    known = f"there are: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" if found else "it holds no run yet"
-    raise UsageError(f"no run {run!r} here or in {runs_folder} ({known})")
+    names = [sorted(path.parent.name for path in folder.glob("*/config.json")) for folder in folders]
+    near = difflib.get_close_matches(run, [name for found in names for name in found], n=1)
+    guess = f"; did you mean {near[0]}?" if near else ""
+    # One of each experiment's seeds is enough.
+    names = [list({name.split("-seed")[0]: name for name in reversed(found)}.values())[::-1] for found in names]
+    shown = [f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" for found in names]
+    known = [f"there are: {shown[0]}" if names[0] else "it holds no run yet"]
+    known += [f"published are: {each}" for each in shown[1:] if each]
+    raise UsageError(f"no run {run!r} here or in {runs_folder}{guess} ({'; '.join(known)})")

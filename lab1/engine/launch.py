@@ -6,11 +6,11 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 import contextlib
 import dataclasses
 import errno
-import inspect
 import io
 import json
 import os
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -18,8 +18,11 @@ from typing import Any
 
 import tyro
 
+from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
 from lab1.engine.devices import find_device
+from lab1.engine.finished import stands
+from lab1.engine.signals import interruptible_imports
 
 
 def parse(config_class: type, arguments: list[str], description: str) -> Any:
@@ -32,31 +35,50 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
         UsageError: for a flag or a value that cannot be used.
         SystemExit: with status 0 after ``--help``.
     """
-    config = _parse(config_class, arguments, description)
+    if {"-h", "--help"} & set(arguments):
+        tyro.cli(config_class, args=["--help"], description=description, **_shown_defaults(config_class, arguments))
+    config = _parse(config_class, arguments)
     if not isinstance(config, RunConfig):
         return config
     if config.resume is not None:
         folder = find_run(config.resume, config.runs_folder())
         # The run's own flags first: where one is given again, the later one counts.
-        config = _parse(config_class, _saved_arguments(config_class, folder) + arguments, description)
+        saved = _saved_arguments(config_class, folder)
+        try:
+            config = _parse(config_class, saved + arguments)
+        except UsageError as error:
+            raise UsageError(f"{folder / 'config.json'} does not suit this script: {error}") from None
         config.resume = str(folder)
     config.check()
     return config
 
 
-def _parse(config_class, arguments, description):
-    complaint = io.StringIO()
+def _parse(config_class, arguments):
+    refusal = io.StringIO()
     try:
         # tyro draws its complaints as a box of several lines; ours are one line.
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(config_class, args=arguments, description=description)
+        with contextlib.redirect_stderr(refusal):
+            return tyro.cli(config_class, args=arguments)
     except SystemExit as stop:
         if not stop.code:
-            raise
-        lines = [line.strip("│ ") for line in complaint.getvalue().splitlines()]
+            raise  # it was asked for a shell's completions
+        lines = [line.strip("│ ") for line in refusal.getvalue().splitlines()]
         lines = [line for line in lines if line and not line.startswith(("╭", "╰"))]
         end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-        raise UsageError(f"{' '.join(lines[:end]).rstrip('.')} (--help lists the flags)") from None
+        found = complaint(config_class, arguments) or f"{' '.join(lines[:end]).rstrip('.')} {LISTED}"
+        raise UsageError(found) from None
+
+
+def _shown_defaults(config_class, arguments):
+    # Where some fields decide on the defaults of others, --help shows those that go with the other arguments, such as
+    # --env LunarLander-v3 --help.
+    deciding = getattr(config_class, "deciding", ())
+    if not deciding:
+        return {}
+    flags = ["--" + name.replace("_", "-") for name in deciding]
+    given = [word for name, values in groups(arguments) if name in flags for word in (name, *values)]
+    config = _parse(config_class, given)
+    return {"default": config_class(**{name: getattr(config, name) for name in deciding})}
 
 
 def _saved_arguments(config_class, folder):
@@ -88,10 +110,19 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     0 done; 2 the user asked what cannot be done; 1 the run failed; 130 / 143 stopped by SIGINT / SIGTERM. Each but
     the first with one line on standard error. A bug keeps its traceback.
     """
-    description = inspect.getdoc(sys.modules[config_class.__module__]) or ""
     threading.excepthook = _thread_failed
+    os.environ["MPLBACKEND"] = "agg"  # figures are written to files, whatever a notebook's shell asks for
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Windows console may lack a character, such as ±
     try:
-        main(parse(config_class, sys.argv[1:], description))
+        with interruptible_imports():
+            description = sys.modules[config_class.__module__].__doc__ or ""
+            # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
+            description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
+            config = parse(config_class, sys.argv[1:], description)
+            if not isinstance(config, RunConfig) or stands(config) is None:
+                main(config)
     except UsageError as error:
         _leave(2, f"error: {error}")
     except RunFailed as error:

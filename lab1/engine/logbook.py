@@ -11,9 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lab1.engine.config import REPOSITORY, RunConfig, UsageError
+
+# TensorBoard ticks five hyperparameters, first those that are said to differ between runs: the first five of these.
+TICKED = (
+    *("env", "dataset", "text", "learning_rate", "method", "hidden", "depth", "residual", "num_envs", "seed"),
+    *("model", "width", "steps", "epochs", "batch_size"),
+)
+# What never matters when runs are compared: where files lie, how it is computed, how often it is looked at.
+ASIDE = (
+    *("name", "model_dir", "data_dir", "resume", "dry_run", "device", "compile", "threads", "vectorization"),
+    *("evaluations", "evaluation_episodes", "test_episodes", "eval_interval", "patience"),
+)
 
 
 def new_run_folder(parent: Path, name: str) -> Path:
@@ -36,8 +48,18 @@ def new_run_folder(parent: Path, name: str) -> Path:
 
 def write_json(content: Any, path: Path) -> None:
     """Write a file of JSON, atomically."""
+    _write_text(json.dumps(content, indent=1) + "\n", path)
+
+
+def write_results(content: dict[str, Any], path: Path) -> None:
+    """Write a ``results.json``, atomically: a line for each thing it says, so that it stays small and can be read."""
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    _write_text(f"{{\n{lines}\n}}\n", path)
+
+
+def _write_text(text: str, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -66,6 +88,11 @@ def script_name(config: RunConfig) -> str:
     return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
 
 
+def tagged(metrics: dict[str, float], part: str) -> dict[str, float]:
+    """Metrics under their tags in TensorBoard: ``{"macro_f1": 0.9}`` of the test is ``{"macro f1/test": 0.9}``."""
+    return {f"{name.replace('_', ' ')}/{part}": value for name, value in metrics.items()}
+
+
 class Logbook:
     """A run's TensorBoard event file. One that is not ``enabled`` (any process but the first) writes nothing."""
 
@@ -89,14 +116,17 @@ class Logbook:
                 self.writer.add_scalar(tag, value, step)
 
     def configuration(self, config: dict[str, Any], charted: Sequence[str] = ("loss", "accuracy")) -> None:
-        """The configuration as a table of text and as hparams, and charts of training beside validation."""
+        """The configuration as a table of text and, where something is ``charted``, as hparams, and charts of training
+        beside validation."""
         if self.writer is None:
             return
         rows = "\n".join(f"| {name} | `{value}` |" for name, value in config.items())
         self.writer.add_text("configuration", f"| flag | value |\n|---|---|\n{rows}", 0)
+        if not charted:
+            return
         charts = {tag: ["Multiline", [f"{tag}/train", f"{tag}/validation"]] for tag in charted}
         self.writer.add_custom_scalars({"training and validation": charts})
-        self._hparams(config, {f"{tag}/test": 0.0 for tag in charted}, parts=("experiment", "start"))
+        self._hparams(config, {f"{tag}/test": 0.0 for tag in sorted(charted)}, parts=("experiment", "start"))
 
     def end(self, config: dict[str, Any], metrics: dict[str, float], step: int) -> None:
         """The final metrics, as scalars and beside the hparams of this same run."""
@@ -106,16 +136,21 @@ class Logbook:
 
     def _hparams(self, config, metrics, parts):
         # SummaryWriter.add_hparams would open a second run beside this one; its three records fit into this one too.
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
-        aside = ("name", "model_dir", "data_dir", "dry_run")
-        shown = {name: value for name, value in config.items() if name not in aside}
-        number = (int, float)
-        plain = {
-            name: v if type(v) in number else " ".join(map(str, v)) if type(v) is list else str(v)
-            for name, v in shown.items()
-        }
+        plain = {}
+        for name, value in config.items():
+            if name not in ASIDE:
+                number = type(value) in (int, float) and name != "seed"  # a seed is a name: 0, not 0.0000
+                plain[name] = value if number else " ".join(map(str, value)) if type(value) is list else str(value)
         records = dict(zip(("experiment", "start", "end"), hparams(plain, metrics), strict=True))
+        stored = records["experiment"].value[0].metadata.plugin_data
+        content = HParamsPluginData.FromString(stored.content)
+        ticked = [name for name in TICKED if name in plain][:5]
+        for info in content.experiment.hparam_infos:
+            info.differs = info.name in ticked
+        stored.content = content.SerializeToString()
         for part in parts:
             self.writer.file_writer.add_summary(records[part])
 
@@ -149,9 +184,13 @@ class Logbook:
         self.writer.add_image(tag, grid, step)
 
     def figure(self, tag: str, figure: Any, step: int) -> None:
-        """A Matplotlib figure."""
+        """A Matplotlib figure, drawn by Agg whatever backend is set."""
         if self.writer is not None:
-            self.writer.add_figure(tag, figure, step)
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            self.writer.add_image(tag, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
     def flush(self) -> None:
         """Write out what is pending."""

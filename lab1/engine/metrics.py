@@ -131,6 +131,17 @@ def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, low, high
 
 
+def correlation_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The same of correlations (or cosines), whose 95 % interval stays within -1 .. 1: the mean of the values as they
+    are, and the ends by Fisher's z (1921), which is ``mean_interval`` of atanh(value), brought back by tanh. A value of
+    1 or -1, whose z is infinite, counts as 1 - 1e-9 or 1e-9 - 1."""
+    if len(values) == 1:
+        return mean_interval(values)
+    limit = 1 - 1e-9
+    _, low, high = mean_interval([math.atanh(min(max(value, -limit), limit)) for value in values])
+    return statistics.fmean(values), math.tanh(low), math.tanh(high)
+
+
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """The mean over the first axis, a row a run, without the lowest and highest quarter, rounded down to whole runs:
     of the middle 3 of 5 runs, of all 3 of 3 (Agarwal et al. 2021). ``[S, ...] -> [...]``"""
@@ -153,15 +164,16 @@ def interquartile_mean_interval(
 
 
 def on_common_steps(
-    histories: Sequence[Sequence[dict[str, Any]]], points: int = 100, key: str = "return"
+    histories: Sequence[Sequence[dict[str, Any]]], points: int = 100, key: str = "return", to_the_last: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The evaluations of several runs, ``{"step", "return", ...}`` each, read off at the same steps, between two
     evaluations on the line from one to the other: steps ``[P]`` and values ``[S, P]``.
 
-    The steps go from the latest first evaluation to the earliest last one: where every run has a value.
+    The steps go from the latest first evaluation to the earliest last one: where every run has a value. With
+    ``to_the_last`` they go on to the latest last one, and a run that has ended keeps the value of its last evaluation.
     """
     first = max(history[0]["step"] for history in histories)
-    last = min(history[-1]["step"] for history in histories)
+    last = (max if to_the_last else min)(history[-1]["step"] for history in histories)
     steps = np.linspace(first, max(first, last), points)
     rows = [np.interp(steps, *zip(*((at["step"], at[key]) for at in run), strict=True)) for run in histories]
     return steps, np.stack(rows)

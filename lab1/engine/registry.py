@@ -23,15 +23,16 @@ NETWORKS: dict[str, type[nn.Module]] = {}
 
 def register(network: Network) -> Network:
     """Class decorator: scripts can load this network again from a run. It notes, in ``arguments``, what each one is
-    made with, unless the class does so itself.
+    made with.
 
     Raises:
         TypeError: where the arguments could not be given again by name, or another class has this name.
     """
-    name, signature = network.__name__, inspect.signature(network.__init__)
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    name, signature = network.__name__, inspect.signature(network)
+    kinds = {parameter.kind: parameter.name for parameter in signature.parameters.values()}
     if inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.POSITIONAL_ONLY in kinds:
         raise TypeError(f"@register: {name}(...) must take its arguments by name, without *args")
+    extra = kinds.get(inspect.Parameter.VAR_KEYWORD)
     known = NETWORKS.get(name, network)
     if (known.__module__, known.__qualname__) != (network.__module__, network.__qualname__):
         raise TypeError(f"@register: there is a network {name} in {known.__module__} already; give yours another name")
@@ -40,14 +41,11 @@ def register(network: Network) -> Network:
     @functools.wraps(original)
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        if "arguments" not in vars(self):
-            bound = signature.bind(self, *args, **kwargs)
+        if type(self) is network:  # a subclass is made with other arguments, and notes its own
+            bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            _, *given = bound.arguments.items()
-            self.arguments = {}
-            for key, value in given:
-                several = signature.parameters[key].kind is inspect.Parameter.VAR_KEYWORD
-                self.arguments |= value if several else {key: value}
+            self.arguments = bound.arguments
+            self.arguments |= self.arguments.pop(extra, {})
 
     network.__init__ = __init__
     NETWORKS[name] = network
@@ -73,12 +71,29 @@ def check(model: nn.Module) -> str | None:
         try:
             torch.save(value, stored)
             torch.load(io.BytesIO(stored.getvalue()), weights_only=True)
-        except (pickle.PicklingError, AttributeError, TypeError, RuntimeError):
+        except (pickle.PickleError, AttributeError, TypeError, RuntimeError):
             raise UsageError(
                 f"{name} was made with {key}={value!r}, which a run's file cannot hold: give it a number, a text, a "
                 "list or a dictionary of these instead"
             ) from None
     return None
+
+
+def make(network: type[nn.Module], **offered: Any) -> nn.Module:
+    """A network of this class, made with those of the offered arguments that it takes.
+
+    Raises:
+        UsageError: where it needs another one.
+    """
+    parameters = inspect.signature(network).parameters.values()
+    named = [each for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    needed = [each.name for each in named if each.default is each.empty and each.name not in offered]
+    require(
+        not needed,
+        f"{network.__name__} needs {' and '.join(needed)}: give a default to what is none of {', '.join(offered)}",
+    )
+    takes_any = len(named) < len(parameters)
+    return network(**{key: value for key, value in offered.items() if takes_any or key in [e.name for e in named]})
 
 
 def build(description: dict[str, Any]) -> nn.Module:

@@ -1,15 +1,16 @@
 """A run on disk: its folder opened or gone on with, checkpoints of everything, the best weights, the results."""
 
-import json
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from lab1.engine import checkpoint, distributed, logbook
+from lab1.engine import checkpoint, distributed, finished, logbook
 from lab1.engine.config import UsageError
 from lab1.engine.metrics import Averages, in_words
-from lab1.engine.registry import describe
+from lab1.engine.registry import check, describe
 
 
 class Run:
@@ -18,25 +19,37 @@ class Run:
     """
 
     folder: Path | None = None
+    over = False  # whether it was resumed though it is finished: its results stand, and nothing of it is touched
     charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
 
     def settings(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
         return self.config.as_dict()
 
-    def open(self) -> None:
-        """Make the run's folder, or go on in the one to resume, from its newest good checkpoint."""
+    def open(self, task: str = "its data") -> None:
+        """Make the run's folder and say what begins there; or go on in the one to resume, from its newest good
+        checkpoint, unless it is finished.
+
+        Args:
+            task: what is learned, as people read it: "mnist (55,000 images to learn from, 5,000 for validation)".
+
+        Raises:
+            UsageError: where the network was made with something that no file can hold, or the run cannot go on.
+        """
         if self.folder is not None:
             return
         resumed = self.config.resume is not None
         if resumed:
             self.folder = Path(self.config.resume)
-            self._restore()
-        elif distributed.rank() == 0:
-            self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
-        self.folder = Path(distributed.from_first_process(str(self.folder)))
-        over = self.finished() and (self.folder / "results.json").exists()
-        first = distributed.rank() == 0 and not over
+            self._resume()
+        if not self.over and (note := check(self.model)) is not None:
+            self.say(note)
+        if not resumed:
+            if distributed.rank() == 0:
+                self.folder = logbook.new_run_folder(self.config.runs_folder(), self.config.run_name())
+            self.folder = Path(distributed.from_first_process(str(self.folder)))
+            self.say(f"{self._network_in_words()} on {task}, {self._place_in_words()}")
+        first = distributed.rank() == 0 and not self.over
         self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
         if first:
             logbook.write_json(self.settings(), self.folder / "config.json")
@@ -59,6 +72,28 @@ class Run:
         content |= {name: getattr(self, name) for name in PROGRESS}
         content |= self.more_state()
         checkpoint.save_newest(content, self.folder)
+
+    def _network_in_words(self) -> str:
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"{type(self.model).__name__} with {count:,} parameters"
+
+    def _place_in_words(self) -> str:
+        count = distributed.world_size()
+        several = f" in {count} processes" if count > 1 else ""
+        return f"{self.device}{several}, {self.config.precision} -> {finished.shown(self.folder)}"
+
+    def _resume(self) -> None:
+        self.over = finished.stands(self.config) is not None
+        if self.over:
+            return
+        self._restore()
+        results = finished.read_results(self.folder)
+        # A run that was made longer and stopped before its new test still has the results of the shorter one.
+        self.over = (
+            self.finished() and results is not None and results.get("steps", results.get("epochs")) == self.clock()
+        )
+        if self.over:
+            self.say(f"{finished.shown(self.folder)} is finished and tested: test {in_words(results['test'])}")
 
     def _restore(self) -> None:
         content = checkpoint.load_newest(self.folder, self.device)
@@ -92,13 +127,8 @@ class Run:
         """Put back what ``more_state`` returned; it stands among the rest of the checkpoint's content."""
 
     def tested(self) -> dict[str, Any] | None:
-        """What the test found, of a run that was tested already and did not train since; None of any other."""
-        path = self.folder / "results.json"
-        if self.trained or not path.exists():
-            return None
-        test = json.loads(path.read_text(encoding="utf-8"))["test"]
-        self.say(f"{self.folder} is finished and tested: test {in_words(test)}")
-        return test
+        """What the test found, of a run that was resumed though it is finished; None of any other."""
+        return finished.read_results(self.folder)["test"] if self.over else None
 
     def outcome(self) -> dict[str, Any]:
         """What ``results.json`` says of how the training went."""
@@ -120,12 +150,14 @@ class Run:
             "history": self.history,
             "environment": logbook.environment(self.device),
         }
-        logbook.write_json(results, self.folder / "results.json")
+        logbook.write_results(results, self.folder / "results.json")
 
     def say(self, line: str) -> None:
         """Print a line, from the first process alone, above the progress bar."""
         if distributed.rank() == 0:
-            tqdm.write(line)
+            with contextlib.suppress(BrokenPipeError):  # whoever read it has left, as ``head`` does: the run goes on
+                tqdm.write(line)
+                sys.stdout.flush()  # at once, also where another program or a file takes it
 
 
 # What a checkpoint holds of the Trainer's own fields.

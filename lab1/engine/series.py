@@ -14,16 +14,24 @@ import torch
 
 from lab1.engine import logbook
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
+from lab1.engine.finished import is_published, shown
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
 FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")
 
 
-def open_series(config: RunConfig) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder of a series, a new one or the one to resume, and the entries that are done.
+def open_series(
+    config: RunConfig, plan: list[dict[str, Any]]
+) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The folder of a series, a new one or the one to resume, the entries that are done, and what of the plan is left
+    to do. Where nothing is left, no file of the folder is touched.
+
+    Args:
+        plan: of each run of the series, what its entry says of it, such as ``{"depth": 5, "seed": 0}``.
 
     Raises:
-        UsageError: where a flag was changed that what is done depends on, or the results cannot be read.
+        UsageError: where a flag was changed that what is done depends on, or the results cannot be read, or something
+            is left to do in a published series.
     """
     entries = []
     if config.resume is None:
@@ -35,8 +43,17 @@ def open_series(config: RunConfig) -> tuple[Path, list[dict[str, Any]]]:
         flags = ", ".join("--" + name.replace("_", "-") for name in changed)
         require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json")
-    logbook.write_json(config.as_dict(), folder / "config.json")
-    return folder, entries
+    left = [one for one in plan if not any(all(entry[key] == one[key] for key in one) for entry in entries)]
+    if left:
+        require(
+            not is_published(folder),
+            f"{shown(folder)}: published runs stay as they are; to train one of your own, leave out --resume and give "
+            "the flags of its config.json with yours",
+        )
+        logbook.write_json(config.as_dict(), folder / "config.json")
+    else:
+        print(f"{shown(folder)} is finished: its results.json stands")
+    return folder, entries, left
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +77,7 @@ def write_series(
     """Write ``results.json``: a summary over the seeds, and the entries it is made from."""
     content = {"script": script, "config": config.as_dict(), "dataset": config.dataset, "summary": summary}
     content |= {"runs": entries, "environment": logbook.environment(device)}
-    logbook.write_json(content, folder / "results.json")
+    logbook.write_results(content, folder / "results.json")
 
 
 @contextlib.contextmanager

@@ -89,17 +89,17 @@ def _mean(values: Tensor) -> dict[str, Any] | None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """What ``evaluate`` returned, as people read it."""
+    """What ``evaluate`` returned, as people read it: means and their intervals."""
     metrics = ("pointing_game", "off_centre", "deletion_auc", "insertion_auc")
     lines = [f"{'':18s}" + "".join(f"{metric.replace('_', ' '):>24s}" for metric in metrics)]
     for name in found["pointing_game"]:
-        line = f"{name:18s}"
-        for metric in metrics:
-            cell = found[metric].get(name)
-            line += (
-                f"{'':24s}"
-                if cell is None
-                else "{:>24s}".format("{:.3f} ({:.3f}-{:.3f})".format(cell["mean"], *cell["interval"]))
-            )
-        lines.append(line.rstrip())
+        cells = [_in_words(found[metric].get(name)) for metric in metrics]
+        lines.append((f"{name:18s}" + "".join(f"{cell:>24s}" for cell in cells)).rstrip())
     return "\n".join(lines)
+
+
+def _in_words(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    low, high = cell["interval"]
+    return f"{cell['mean']:.3f} ({low:.3f}-{high:.3f})"

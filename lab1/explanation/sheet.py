@@ -7,7 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,11 +21,13 @@ from lab1.explanation.cam import class_activation_map, grad_cam, overlay
 
 @dataclasses.dataclass
 class Example:
-    """An image to explain: its name on the sheet, RGB uint8 ``[H, W, 3]`` of any size, and its true class if known."""
+    """An image to explain: its name on the sheet, RGB uint8 ``[H, W, 3]`` of any size and, if known, its true class and
+    the box of its object: x0, y0, x1, y1 in pixels, x1 and y1 just beyond it."""
 
     name: str
     pixels: np.ndarray
     label: int | None = None
+    box: list[int] | None = None
 
 
 def read_image(path: Path) -> Example:
@@ -66,11 +72,12 @@ def contact_sheet(
     """The contact sheet, and what it says in numbers: of each image the classes shown, and their probabilities.
 
     All maps of an image share one scale, from 0 to the largest value; what is negative speaks against the class and is
-    shown as 0. Where the true class is not among the ``top`` most probable, it takes the place of the last of them.
+    shown as 0. Where the true class is not among the ``top`` most probable, it takes the place of the last of them; its
+    title is bold. A known box is drawn dashed.
     """
     classes, top = about["classes"], min(top, len(about["classes"]))
     device = next(model.parameters()).device
-    figure = Figure(figsize=(1.75 * (top + 1), 1.95 * len(examples)), layout="constrained", dpi=72)
+    figure = Figure(figsize=(1.8 * (top + 1), 2.15 * len(examples) + 0.8), layout="constrained", dpi=110)
     axes = figure.subplots(len(examples), top + 1, squeeze=False)
     said = []
     for example, row in zip(examples, axes, strict=True):
@@ -84,18 +91,46 @@ def contact_sheet(
         pixels = cv2.resize(example.pixels, None, fx=large, fy=large, interpolation=cv2.INTER_NEAREST)
         row[0].imshow(pixels)
         truth = None if example.label is None else classes[example.label]
-        row[0].set_title(f"{example.name}\n{truth or ''}", fontsize=8)
+        row[0].set_title(f"{example.name}\n{'' if truth is None else f'label: {truth}'}", fontsize=11)
         for panel, label, heat in zip(row[1:], shown, maps, strict=True):
             panel.imshow(overlay(pixels, heat, maps.max()))
-            color = "black" if truth is None else "#2ca02c" if label == example.label else "#d62728"
-            panel.set_title(f"{classes[label]}\n{percent(probabilities[label])}", fontsize=8, color=color)
+            right = label == example.label
+            title = f"{classes[label]}{' (label)' if right else ''}\n{percent(probabilities[label])}"
+            panel.set_title(title, fontsize=11, weight="bold" if right else "normal")
         for panel in row:
             panel.set_axis_off()
+            if example.box is not None:
+                _outline(panel, [edge * large for edge in example.box])
         named = {classes[label]: probabilities[label].item() for label in shown}
         said.append({"image": example.name, "class": truth, "probabilities": named})
         guesses = ", ".join(f"{name} {percent(share)}" for name, share in named.items())
         print(f"{example.name}{f' ({truth})' if truth else ''}: {guesses}")
+    _color_bar(figure, axes, method)
+    boxes = any(example.box is not None for example in examples)
+    kind = "Class activation maps" if method == "cam" else "Grad-CAM"
+    figure.suptitle(f"{kind}\ndashed: the object's box" if boxes else kind, fontsize=12)
     return figure, said
+
+
+def _color_bar(figure: Figure, axes: np.ndarray, method: str) -> None:
+    """What the colours of ``overlay`` mean, as they are on a medium grey."""
+    scale = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    colors = overlay(np.full((1, 256, 3), 128, np.uint8), scale, 1.0)[0] / 255
+    place = dict(location="bottom", aspect=40, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(cmap=ListedColormap(colors)), ax=axes, ticks=[0, 1], **place)
+    lowest = "nothing for the class,\nor against it" if method == "cam" else "nothing\nfor the class"
+    bar.ax.set_xticklabels([lowest, "most for the class,\nof all maps in the row"], fontsize=11)
+    for label, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
+        label.set_horizontalalignment(side)
+    bar.outline.set_visible(False)
+
+
+def _outline(panel: Axes, box: list[int]) -> None:
+    """A dashed white box on black, which shows on any colour."""
+    x0, y0, x1, y1 = box
+    # The middle of the first pixel is at 0 in imshow, its edge at -0.5.
+    for color, style in (("black", "-"), ("white", (0, (4, 4)))):
+        panel.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=color, lw=1.5, ls=style))
 
 
 def percent(share: float) -> str:

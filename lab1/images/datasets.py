@@ -1,11 +1,14 @@
 """Data sets: from the disk, from the network, or embedded, each turned into the same thing, an ``ImageData``.
 
-What is done with one, splits and batches, is in ``lab1.images.batches``.
+``@register_dataset`` puts one on the list of ``--dataset``; one of your own goes to the end of this file (README.md,
+"Changing it"). What is done with one, splits and batches, is in ``lab1.images.batches``.
 """
 
 import hashlib
+import inspect
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,37 +28,100 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+# What auto stands for, by channels (1: grey, 3: colour): a published data set, and the embedded one that is taken where
+# it cannot be had.
+AUTO = {
+    1: ("mnist", "digits", "scikit-learn's 1,797 handwritten digits"),
+    3: ("cifar10", "shapes", "10,000 images of ten drawn shapes"),
+}
+DATASETS: dict[str, tuple[Callable[..., ImageData], int | None]] = {}  # by name, with their channels
+
+
+def register_dataset(name: str, channels: int | None = None):
+    """Function decorator: ``--dataset name`` takes the ``ImageData`` that this function returns.
+
+    The function gets those of these that it has parameters for: ``data_dir``, the folder of ``--data-dir``;
+    ``download``, whether it may use the network; ``channels`` and ``size``, how many channels and pixels the script
+    would like, where it can choose.
+
+    Args:
+        channels: of its images: 1, grey, for the scripts that train an MLP; 3, colour, for those that train a CNN; None
+            for both.
+
+    Raises:
+        TypeError: where there is a data set of this name already.
+    """
+
+    def register(load_it: Callable[..., ImageData]) -> Callable[..., ImageData]:
+        if name == "auto" or name in DATASETS:
+            raise TypeError(f"@register_dataset: there is a data set {name} already; give yours another name")
+        DATASETS[name] = load_it, channels
+        return load_it
+
+    return register
 
 
 def load(name: str, data_dir: Path, channels: int, size: int, download: bool = True) -> ImageData:
-    """Load a data set by name: of grey images (1 channel) ``mnist`` or the embedded ``digits``, of colour images (3)
-    ``cifar10`` or the embedded ``shapes``; ``folder``; or ``auto``, the embedded one where the other cannot be had.
+    """Load a registered data set by name, or with ``auto`` the one that ``AUTO`` has for so many channels.
 
     ``channels`` and ``size`` (pixels) say what a folder's images are turned into; the others have their own size.
 
     Raises:
         UsageError: where its files are missing, incomplete or damaged; the message says what to do.
     """
-    if channels == 1:
-        loaders = {"mnist": lambda: load_mnist(data_dir, download), "digits": load_digits}
-        instead = "scikit-learn's 1,797 handwritten digits"
-    else:
-        loaders = {"cifar10": lambda: load_cifar10(data_dir, download), "shapes": load_shapes}
-        instead = "10,000 images of ten drawn shapes"
-    published, embedded = loaders
-    loaders["folder"] = lambda: load_folder(data_dir, channels, size)
-    require(name in ("auto", *loaders), f"--dataset {name}: use {published}, {embedded} or folder")
+    fitting = [known for known, (_, its_channels) in DATASETS.items() if its_channels in (channels, None)]
+    require(name in ("auto", *fitting), f"--dataset {name}: use {', '.join(fitting[:-1])} or {fitting[-1]}")
+    offered = {"data_dir": Path(data_dir), "download": download, "channels": channels, "size": size}
     with first_process_first():
         if name != "auto":
-            return loaders[name]()
+            return _load(name, offered)
+        published, embedded, title = AUTO[channels]
         try:
-            return loaders[published]()
+            return _load(published, offered)
         except Unavailable as error:
             if rank() == 0:
-                print(f"{error}. Taking {instead} instead.", file=sys.stderr)
-            return loaders[embedded]()
+                print(f"{error}. Taking {title} instead.", file=sys.stderr)
+            return _load(embedded, offered)
 
 
+def _load(name: str, offered: dict) -> ImageData:
+    load_it, channels = DATASETS[name]
+    taken = inspect.signature(load_it).parameters
+    data = load_it(**{key: value for key, value in offered.items() if key in taken})
+    data.name = name  # what a run says of its data must load it again
+    for part in ("train", "test"):
+        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        whole = images.dtype == torch.uint8 and images.ndim == 4 and len(images) > 0
+        require(
+            whole and channels in (images.shape[1], None),
+            f"--dataset {name}: its {part}_images must be uint8 [N, {channels or 'C'}, H, W], not {_kind(images)}",
+        )
+        require(
+            labels.dtype == torch.int64 and labels.shape == images.shape[:1],
+            f"--dataset {name}: its {part}_labels must be int64 [{len(images)}], not {_kind(labels)}",
+        )
+        classes = len(data.classes)
+        require(
+            labels.min() >= 0 and labels.max() < classes,
+            f"--dataset {name}: its {part}_labels must be from 0 to {classes - 1}, as it names {classes} classes",
+        )
+    return data
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _check_files(md5s: dict[Path, str]) -> None:
+    for path, md5 in md5s.items():
+        try:
+            found = hashlib.md5(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")
+
+
+@register_dataset("mnist", channels=1)
 def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey images of 28 x 28 pixels, in torchvision's layout on the disk.
 
@@ -87,6 +153,7 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
     )
 
 
+@register_dataset("cifar10", channels=3)
 def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32 x 32 pixels, in torchvision's layout on the disk.
 
@@ -117,6 +184,7 @@ def load_cifar10(data_dir: Path, download: bool = True) -> ImageData:
     return ImageData("cifar10", train.classes, *tensors(train), *tensors(test))
 
 
+@register_dataset("shapes", channels=3)
 def load_shapes() -> ImageData:
     """The ten drawn shapes of ``lab1.images.shapes``: 10,000 colour images of 32 x 32 pixels, always the same."""
     from lab1.images import shapes
@@ -126,6 +194,7 @@ def load_shapes() -> ImageData:
     return ImageData("shapes", shapes.CLASSES, train_images, train_labels, test_images, test_labels, test_boxes)
 
 
+@register_dataset("digits", channels=1)
 def load_digits() -> ImageData:
     """The 1,797 handwritten digits that scikit-learn carries (UCI Optical Recognition, 1998), 8 x 8 pixels scaled to
     28 x 28. Every fifth of each class, the same ones always, is the test set."""
@@ -141,6 +210,7 @@ def load_digits() -> ImageData:
     )
 
 
+@register_dataset("folder")
 def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     """Your own images: ``train/<class>/*`` and ``test/<class>/*``, of any size, scaled to ``size`` x ``size`` pixels.
 
@@ -176,12 +246,3 @@ def load_folder(data_dir: Path, channels: int, size: int) -> ImageData:
     )
     require(len(classes) > 1, f"--dataset folder: {data_dir}/train holds one class; at least two are needed")
     return ImageData("folder", classes, train_images, train_labels, test_images, test_labels)
-
-
-def _check_files(md5s: dict[Path, str]) -> None:
-    for path, md5 in md5s.items():
-        try:
-            found = hashlib.md5(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        require(found == md5, f"{path} is damaged (its MD5 is not the published one): delete it and run again")

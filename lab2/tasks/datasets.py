@@ -26,6 +26,8 @@ HUB = {
 CLASSES = {"rotten_tomatoes": ["negative", "positive"], "ag_news": ["World", "Sports", "Business", "Sci/Tech"]}
 FORMATS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 PARTS = ("train", "validation", "test")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+QUESTION = '{"question": "The sky is", "choices": ["blue", "green"], "label": 0}'
 
 
 @dataclasses.dataclass
@@ -107,7 +109,10 @@ def load_choices(dataset: str, data_folder: Path, download: bool = True) -> Task
     examples = {}
     for part, rows in parts.items():
         found = [_choices(row) for row in rows]
-        require(None not in found, f"{dataset}, {part}: no question, choices and label, only {rows.column_names}")
+        require(
+            None not in found,
+            f"{dataset}, {part}: no question, choices and label, only {rows.column_names}; a line: {QUESTION}",
+        )
         # Some test sets keep their labels to themselves.
         found = [(question, choices, label) for question, choices, label in found if label >= 0]
         if found:
@@ -210,12 +215,25 @@ def read(path: Path, data_folder: Path, **options: Any):
 
     kind = "csv" if path.suffix == ".tsv" else FORMATS.get(path.suffix)
     require(kind is not None, f"{path}: use a file in {', '.join(FORMATS)}")
+    if kind == "csv":
+        _check_separator(path, "\t" if path.suffix == ".tsv" else ",")
     try:
         cache = str(data_folder / "huggingface")
         with hub.offline():
             return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {hub.first_line(error.__cause__ or error)}") from None
+
+
+def _check_separator(path: Path, right: str) -> None:
+    """Refuse a table whose first line, the names of its columns, has another separator than this."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    for sign, word in SEPARATORS.items():
+        require(
+            right in first or sign not in first,
+            f"{path}: its columns, {first.strip()!r}, have {word} between them; use {SEPARATORS[right]}",
+        )
 
 
 def split(parts: dict[str, tuple[list, Tensor]]) -> dict[str, tuple[list, Tensor]]:

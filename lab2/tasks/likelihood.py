@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lab1.engine.config import REPOSITORY
 from lab2 import hub
 from lab2.tasks.batches import TextBatches
 from lab2.tasks.encoders import autocast, load_tokenizer
@@ -31,7 +32,7 @@ def load(name: str, data_folder: Path, runs_folder: Path, device: torch.device, 
     Raises:
         UsageError: where it cannot be had.
     """
-    for folder in (Path(name), runs_folder / name, runs_folder / "published" / name):
+    for folder in (Path(name), runs_folder / name, REPOSITORY / "lab2" / "model" / "published" / name):
         if (folder / "best.pt").is_file():
             from lab2 import models
             from lab2.language import tokens

@@ -4,6 +4,7 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +37,33 @@ def use_tiny(config: RunConfig, data: str | None = None, model: str | None = Non
         setattr(config, flag, place.name)
 
 
-def write_run(config: RunConfig, device, results: dict[str, Any], figures: dict[str, Any] | None = None) -> Path:
+def write_run(config: RunConfig, device, results: dict[str, Any], draw: Callable[[], Any] | None = None) -> Path:
     """Write the run of something that no Trainer trained: config.json, TensorBoard, results.json; returns its folder.
 
     Args:
         results: what ``results.json`` holds beyond the script, the configuration and the environment. The numbers under
             ``test`` go to TensorBoard too.
-        figures: Matplotlib figures by name, for TensorBoard and as ``<name>.png``.
+        draw: makes a Matplotlib figure of the confusion matrix, for TensorBoard and as ``confusion.png``. It is called
+            after the results are written, so that no picture can cost them.
     """
     from lab1.engine import logbook
+    from lab1.engine.finished import shown
 
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name())
     settings = config.as_dict()
     logbook.write_json(settings, folder / "config.json")
-    log = logbook.Logbook(folder)
-    log.configuration(settings)
-    for name, figure in (figures or {}).items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
-        log.figure(f"{name}/test", figure, 0)
-    log.end(settings, {f"{name}/test": value for name, value in results["test"].items() if type(value) is float}, 0)
-    log.close()
     head = {"script": logbook.script_name(config), "config": settings}
-    logbook.write_json(head | results | {"environment": logbook.environment(device)}, folder / "results.json")
-    print(f"{folder} holds the run")
+    logbook.write_results(head | results | {"environment": logbook.environment(device)}, folder / "results.json")
+    log = logbook.Logbook(folder)
+    log.configuration(settings, charted=())
+    measured = {name: value for name, value in results["test"].items() if type(value) is float}
+    log.end(settings, logbook.tagged(measured, "test"), 0)
+    if draw is not None:
+        figure = draw()
+        figure.savefig(folder / "confusion.png", dpi=120)
+        log.figure("confusion matrix/test", figure, 0)
+    log.close()
+    print(f"{shown(folder)} holds the run")
     return folder
 
 

@@ -90,7 +90,7 @@ class PPOTrainer(RLTrainer):
         valid = buffer.valid.flatten().nonzero().squeeze(1).to(self.device)
         rollout = tuple(part.index_select(0, valid) for part in rows)
         unexplained, spread = rollout[3].var(), rollout[4].var()  # returns - values = advantages
-        self.shown = {"explained variance": (1 - unexplained / spread.clamp(min=1e-8)).item(), "clip": self.clip()}
+        self.shown = {"explained_variance": (1 - unexplained / spread.clamp(min=1e-8)).item(), "clip": self.clip()}
         return rollout
 
     def minibatches(self, rollout: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:

@@ -3,9 +3,28 @@
 Nothing here imports torch at the top: ``--help`` answers at once.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
+from lab1.engine.config import RunConfig, require
 from lab3.config import RLConfig, prepare_torch
+
+
+def environment(config: RunConfig) -> str:
+    """The id of the environment that ``--env`` names; where it names its module, too, that is imported.
+
+    Raises:
+        UsageError: where there is no such module or environment, or the module is named by a run's file and not by the
+            user: opening a run imports nothing.
+    """
+    from lab3.environments import vector
+
+    if ":" in config.env and config.resume is not None:
+        file = Path(config.resume) / "config.json"
+        saved = str(json.loads(file.read_text(encoding="utf-8")).get("env")) if file.exists() else ""
+        require(":" not in saved, f"{file} names a module, {saved!r}: it must hold the environment's id alone")
+    return vector.find_id(config.env)
 
 
 def set_up(config: RLConfig):
@@ -21,6 +40,7 @@ def set_up(config: RLConfig):
 
     trainers = {"dqn": DQNTrainer, "ppo": PPOTrainer, "reinforce": ReinforceTrainer}
     prepare_torch(config)
+    config.env = environment(config)  # what a run's files hold
     trainer = trainers[config.algorithm]
     envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     if not trainer.continuous_actions:

@@ -62,7 +62,7 @@ def load_agent(run: str | Path, device: torch.device | str = "cpu", actions: str
     Raises:
         UsageError: where there is none, its file cannot be read, or it cannot act like that.
     """
-    path = find_run(str(run), REPOSITORY / "lab3" / "model", published=True) / "best.pt"
+    path = find_run(str(run), REPOSITORY / "lab3" / "model", REPOSITORY / "lab3" / "model" / "published") / "best.pt"
     try:
         content = checkpoint.load(path, device)
         model = build(content["model"])

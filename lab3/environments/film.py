@@ -12,6 +12,9 @@ from PIL import Image
 from lab1.engine.config import UsageError
 
 GIF_WIDTH, GIF_RATE = 320, 25  # pixels and frames a second, at most
+# VP9 plays in browsers and players, and opencv-python brings its encoder, unlike that of H.264, along. MPEG-4 is what
+# an OpenCV of one's own can write that has no VP9; browsers do not play it.
+MP4_CODECS = ("vp09", "mp4v")
 
 
 class Gif:
@@ -50,10 +53,15 @@ class Mp4:
         """Take in an RGB picture ``[H, W, 3]`` of uint8."""
         height, width = picture.shape[:2]
         if self.writer is None:
-            self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.rate, (width, height))
-            if not self.writer.isOpened():
-                raise UsageError("this build of OpenCV cannot write MP4 files; use --output FILE.gif")
+            self.writer = self._open(width, height)
         self.writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        for codec in MP4_CODECS:
+            writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self.rate, (width, height))
+            if writer.isOpened():
+                return writer
+        raise UsageError("this build of OpenCV cannot write MP4 files; use --output FILE.gif")
 
     def finish(self) -> None:
         """Close the file."""

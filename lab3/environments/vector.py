@@ -7,6 +7,9 @@ after an end.
 """
 
 import contextlib
+import importlib
+import os
+import sys
 from enum import Enum
 from typing import Any
 
@@ -34,6 +37,33 @@ MAX_EPISODE_STEPS = 1000  # a time limit for environments that have none of thei
 PURPOSES = ("train", "validation", "test", "play")  # each starts from seeds of its own
 
 
+def find_id(env: str) -> str:
+    """The id in what ``--env`` says, such as ``my_envs:Maze-v0``: the module is imported, which registers one's own
+    environments, and the id stays. An id alone is returned as it is. The module is looked for in the current folder,
+    too.
+
+    For what a user types, never for what a run's file says: that goes to ``make``, which imports nothing by its name.
+
+    Raises:
+        UsageError: where there is no such module, it cannot import what it needs, or registers no such environment.
+    """
+    module, colon, env_id = env.rpartition(":")
+    if not colon:
+        return env
+    named = bool(env_id) and all(part.isidentifier() for part in module.split("."))
+    require(named, f"--env {env}: a module and an id are needed, such as my_envs:Maze-v0")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a script's path begins with the script's folder
+    try:
+        file = importlib.import_module(module).__file__
+        gymnasium.spec(env_id)
+    except ImportError as error:
+        raise UsageError(f"--env {env}: {error}") from None
+    except gymnasium.error.Error as error:
+        raise UsageError(f"--env {env}: {file} registers no such environment: {str(error).splitlines()[0]}") from None
+    return env_id
+
+
 def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """One environment whose observations are a vector ``[D]`` of floats, or grey frames ``[4, 64, 64]`` of uint8.
 
@@ -41,7 +71,7 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         UsageError: where there is no such environment, something that it needs is not installed, or its
             actions are neither discrete nor a vector.
     """
-    # "module:name" would import whatever module a run's files name.
+    # gymnasium would import the module in "module:id", whatever a run's file names; find_id does what a user types.
     require(":" not in env_id, f"--env {env_id}: an id without a module is needed, such as CartPole-v1")
     try:
         limit = gymnasium.spec(env_id).max_episode_steps or MAX_EPISODE_STEPS
@@ -50,6 +80,9 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     except gymnasium.error.DependencyNotInstalled as error:
         box2d = 'pip install "gymnasium[box2d]"' if "box2d" in str(error).lower() else str(error).splitlines()[0]
         raise UsageError(f"--env {env_id}: something that it needs is not installed: {box2d}") from None
+    except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+        own = f"your own environment? name its module: --env my_envs:{env_id}"
+        raise UsageError(f"--env {env_id}: {str(error).splitlines()[0].rstrip('.')} ({own})") from None
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"--env {env_id}: {str(error).splitlines()[0]}") from None
     if env_id in HELD:

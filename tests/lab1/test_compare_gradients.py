@@ -16,7 +16,7 @@ from torch import nn
 from lab1 import compare_gradients, train_cnn
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
-from lab1.engine.metrics import mean_interval, ratio_interval
+from lab1.engine.metrics import correlation_interval, mean_interval, ratio_interval
 from lab1.explanation.gradients import (
     correlations,
     gradient_norms,
@@ -130,6 +130,29 @@ def test_mean_interval_by_hand():
     assert all(map(math.isnan, ratio_interval([0.0, 1.0])))
 
 
+def test_correlation_interval_by_hand():
+    # z = atanh(r) is half the logarithm of (1 + r) / (1 - r): here log(3) / 2 and log(9) / 2. Of two values Student's t
+    # has one degree of freedom, 12.7062, and the standard error is half their difference.
+    middle, half = math.log(27) / 4, 12.7062 * math.log(3) / 4
+    mean, low, high = correlation_interval([0.5, 0.8])
+    assert mean == pytest.approx(0.65)
+    assert (low, high) == pytest.approx((math.tanh(middle - half), math.tanh(middle + half)), abs=1e-6)
+    assert -1 < low < high < 1 < mean_interval([0.5, 0.8])[2]
+    assert correlation_interval([-0.5, 0.5])[0] == 0
+    assert correlation_interval([0.3]) == (0.3, 0.3, 0.3)
+    assert correlation_interval([1.0, 1.0 + 1e-12]) == pytest.approx((1, 1, 1), abs=1e-8)
+    assert all(map(math.isfinite, correlation_interval([-1.0, 1.0])))
+
+
+def test_no_interval_of_a_correlation_exceeds_one():
+    moments = [{"loss": 1.0, "first_to_last": 1.0, "correlation": [1.0, value]} for value in (0.9, 0.854, 0.692)]
+    runs = [{"depth": 20, "network": "plain", "start": each, "end": each} for each in moments]
+    plain, *_ = compare_gradients.summary(runs)
+    assert mean_interval([0.9, 0.854, 0.692])[2] > 1
+    assert [round(number, 3) for number in plain["neighbours"]] == [0.815, 0.39, 0.963]
+    assert "0.815 [0.390, 0.963]" in compare_gradients.table([plain])
+
+
 def test_means_by_hand():
     found = compare_gradients.means([1.0, 3.0], [[2.0, 5.0, 1.0], [4.0, 7.0, 2.0]])
     assert found == {"loss": 2.0, "norms": [3.0, 6.0, 1.5], "first_to_last": 2.0}
@@ -216,7 +239,7 @@ def test_a_network_that_fails_has_a_start_and_no_end(images, tmp_path):
         (["--depths", "0"], "--depth 0: at least 1 block is needed"),
         (["--depths"], "--depths: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),
-        (["--norm", "layer"], "invalid choice 'layer'"),
+        (["--norm", "layer"], "--norm layer: use batch or none"),
         (["--iterations", "0"], "--iterations 0: at least 1 is needed"),
         (["--batch-size", "0"], "--batch-size 0: at least 1 is needed"),
         (["--learning-rate", "-1"], "--learning-rate -1.0: a positive number is needed"),

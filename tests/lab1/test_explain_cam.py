@@ -12,6 +12,7 @@ from lab1 import explain_cam, models
 from lab1.engine import checkpoint, launch
 from lab1.engine.config import UsageError
 from lab1.explanation import cam, evaluation
+from lab1.explanation.sheet import Example, contact_sheet
 
 
 @pytest.fixture(params=["CNN", "ResCNN"])
@@ -107,6 +108,51 @@ def test_the_end_of_the_second_stage_is_the_last_map_of_16_x_16():
         assert widths == [16, 8]
 
 
+def sheet(examples, method="cam"):
+    """The sheet of an untrained network, of its two most probable classes."""
+    torch.manual_seed(0)
+    classes = [f"class {k}" for k in range(10)]
+    about = {"classes": classes, "mean": [0.5] * 3, "std": [0.25] * 3}
+    return contact_sheet(examples, models.ResCNN(3, width=4).eval(), about, method, top=2)
+
+
+def test_what_is_on_a_sheet():
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    figure, (with_box, without) = sheet([Example("one", pixels, 3, [4, 8, 16, 32]), Example("two", pixels)])
+    assert figure.get_suptitle() == "Class activation maps\ndashed: the object's box"
+    rows = np.array(figure.axes[:6]).reshape(2, 3)
+    assert rows[0, 0].get_title() == "one\nlabel: class 3"
+    assert rows[1, 0].get_title() == "two\n"
+    for row, said in zip(rows, (with_box, without), strict=True):
+        for panel, (name, share) in zip(row[1:], said["probabilities"].items(), strict=True):
+            label = " (label)" if name == said["class"] else ""
+            assert panel.get_title() == f"{name}{label}\n{100 * share:.1f} %"
+            assert panel.title.get_weight() == ("bold" if label else "normal")
+    assert "class 3" in with_box["probabilities"]
+    for panel in rows[0]:  # the image is drawn five times as large, its first pixel's edge at -0.5
+        assert {patch.get_bbox().bounds for patch in panel.patches} == {(19.5, 39.5, 60, 120)}
+        assert [patch.get_edgecolor()[:3] for patch in panel.patches] == [(0, 0, 0), (1, 1, 1)]
+    assert all(not panel.patches for panel in rows[1])
+    lowest, largest = (label.get_text() for label in figure.axes[6].get_xticklabels())
+    assert lowest == "nothing for the class,\nor against it"
+    assert largest == "most for the class,\nof all maps in the row"
+
+
+def test_a_sheet_of_grad_cam_without_boxes():
+    figure, _ = sheet([Example("one", np.zeros((32, 32, 3), np.uint8))], "grad-cam")
+    assert figure.get_suptitle() == "Grad-CAM"
+    assert figure.axes[3].get_xticklabels()[0].get_text() == "nothing\nfor the class"
+
+
+def test_the_colors_of_the_bar_are_those_of_the_maps():
+    grey = np.full((1, 1, 3), 128, np.uint8)
+    figure, _ = sheet([Example("one", np.zeros((32, 32, 3), np.uint8))])
+    colors = figure.axes[3].collections[-1].get_cmap()
+    for place, value in ((0, 0.0), (255, 1.0)):
+        shown = cam.overlay(grey, np.full((1, 1), value, np.float32), 1.0)[0, 0]
+        assert (255 * np.array(colors(place)[:3])).round().tolist() == shown.tolist()
+
+
 # The script
 
 
@@ -170,7 +216,6 @@ def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ([], "no run 'rescnn3-16-shapes-seed0'"),
         (["--run", "nowhere"], "no run 'nowhere'"),
         (["--run", "mlp"], "an MLP has no map to explain"),
         (["--run", "shapes", "--indices", "2000"], "--indices 2000: the test set of shapes has the images 0 to 1999"),
@@ -189,6 +234,42 @@ def test_what_explain_cam_refuses(runs, picture, flags, complaint):
     assert complaint in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (runs / "cam-shapes").exists()
+
+
+def test_a_published_run_is_found_wherever_runs_are_written(tmp_path, picture):
+    flags = "--model-dir", str(tmp_path / "mine"), "--name", "cat", "--images", str(picture)
+    explain_cam.main(launch.parse(explain_cam.Config, list(flags), ""))
+    results = json.loads((tmp_path / "mine" / "cat" / "results.json").read_text())
+    assert results["config"]["run"] == "rescnn3-16-shapes-seed0"
+    assert results["dataset"] == "shapes"
+
+
+def test_the_run_of_a_folder_of_images_knows_the_folder(runs, tmp_path):
+    """Two classes, and a network that never saw them: enough to see where the images come from."""
+    for part, count in (("train", 2), ("test", 1)):
+        for name in ("cat", "dog"):
+            (tmp_path / "mine" / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((32, 32, 3), 40 * number, dtype=np.uint8)
+                cv2.imwrite(str(tmp_path / "mine" / part / name / f"{number}.png"), pixels)
+    model = models.CNN(depth=3, width=4, classes=2)
+    about = {"dataset": "folder", "classes": ["cat", "dog"], "mean": [0.5] * 3, "std": [0.2] * 3}
+    content = {"model": models.describe(model), "weights": model.state_dict(), "about": about}
+    (tmp_path / "run").mkdir()
+    checkpoint.save(content, tmp_path / "run" / "best.pt")
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"data_dir": str(tmp_path / "mine")}))
+    flags = ["--run", str(tmp_path / "run"), "--indices", "1", "--model-dir", str(tmp_path), "--name", "sheet"]
+    explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
+    assert json.loads((tmp_path / "sheet" / "config.json").read_text())["data_dir"] == str(tmp_path / "mine")
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError) as caught:
+        explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
+    assert str(caught.value) == (
+        f"--run {tmp_path / 'run'}: it learned from your own images, and {tmp_path / 'mine'} holds no folders train "
+        "and test; say with --data-dir where they are"
+    )
+    explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--data-dir", str(tmp_path / "elsewhere")], ""))
+    assert (tmp_path / "sheet-2" / "sheet.png").exists()
 
 
 def test_a_refusal_is_one_line_and_status_2(run_script, runs):

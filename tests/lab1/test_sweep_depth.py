@@ -153,8 +153,10 @@ def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(
 def test_resuming_a_finished_sweep_trains_what_was_added_alone(whole, monkeypatch):
     trained, train = [], sweep_depth.train
     monkeypatch.setattr(sweep_depth, "train", lambda one, images: trained.append(one.name) or train(one, images))
-    sweep("--resume", whole)
+    untouched = {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))}
+    sweep("--resume", whole, "--device", "cpu")
     assert trained == []
+    assert {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))} == untouched
     before = (whole / "results.json").read_bytes(), (whole / "config.json").read_bytes()
     sweep("--resume", whole, "--depths", 2, 4, 6, "--seeds", 1)
     assert trained == ["plain-depth6-seed1", "residual-depth6-seed1"]
@@ -202,8 +204,8 @@ def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
         (["--family", "mlp", "--depths", "5"], "--depths 5: an MLP needs an even depth"),
         (["--family", "mlp", "--depths", "0"], "--depths 0: an MLP needs an even depth"),
         (["--family", "mlp", "--norm", "batch"], "--norm batch: an MLP has none"),
-        (["--family", "rnn"], "invalid choice 'rnn'"),
-        (["--norm", "group"], "invalid choice 'group'"),
+        (["--family", "rnn"], "--family rnn: use cnn or mlp"),
+        (["--norm", "group"], "--norm group: use batch or none"),
         (["--seeds"], "--seeds: at least one is needed"),
         (["--seeds", "-3"], "--seed -3"),
         (["--seed", "3"], "--seed 3: use --seeds 3"),

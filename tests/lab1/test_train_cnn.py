@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import os
 import pickle
 import re
 import signal
@@ -23,9 +24,11 @@ from torch import nn
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.functional import crop, hflip, pad
 
-from lab1 import models
+from lab1 import models, train_cnn
+from lab1.engine import registry
 from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab1.engine.devices import find_precision
+from lab1.engine.launch import parse
 from lab1.engine.network import Unavailable
 from lab1.images import datasets, shapes
 from lab1.images.augment import NOISE, crop_and_flip
@@ -33,6 +36,7 @@ from lab1.images.batches import Batches, ImageData, pixel_statistics
 from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ConvBlock, ResCNN, blocks_per_stage, count_macs
 from lab1.train_cnn import Config
+from tests.exactness import assert_equal
 
 DEPTHS = [1, 5, 9, 10, 20, 25]
 IMAGE = (3, 32, 32)
@@ -600,6 +604,8 @@ def test_precision_is_bf16_where_the_processor_has_it(monkeypatch, found):
         ({"depth": 20, "norm": "none"}, "cnn20-16-nonorm-seed0"),
         ({"width": 32, "seed": 3, "dataset": "shapes", "augment": False}, "cnn9-32-noaugment-shapes-seed3"),
         ({"residual": True, "label_smoothing": 0.1}, "rescnn9-16-smooth0.1-seed0"),
+        ({"network": "MyNet", "dataset": "shapes"}, "mynet-shapes-seed0"),
+        ({"network": "MyNet", "depth": 2, "width": 8, "norm": "none"}, "mynet-depth2-width8-nonorm-seed0"),
     ],
 )
 def test_the_name_of_a_run_says_what_matters_in_it(flags, name):
@@ -613,6 +619,7 @@ def test_the_name_of_a_run_says_what_matters_in_it(flags, name):
         ({"width": -3}, "--width -3"),
         ({"label_smoothing": 1.0}, "--label-smoothing 1.0"),
         ({"label_smoothing": math.nan}, "--label-smoothing nan"),
+        ({"network": "MyNet", "residual": True}, "--network MyNet: --residual goes without"),
     ],
 )
 def test_flags_out_of_range_are_refused(flags, flag):
@@ -658,3 +665,83 @@ def test_train_cnn_refuses_in_one_line(tmp_path, flags):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert not (tmp_path / "model").exists()
+
+
+# A network of one's own, by its name.
+
+
+@pytest.fixture
+def my_net():
+    """A registered class for the time of a test; it takes a width and no depth."""
+
+    @registry.register
+    class MyNet(torch.nn.Module):
+        def __init__(self, classes, width=4, in_channels=1):
+            super().__init__()
+            convolution = torch.nn.Conv2d(in_channels, width, 3, stride=4)
+            self.body = torch.nn.Sequential(convolution, torch.nn.Dropout(0.1), torch.nn.ReLU())
+            self.head = torch.nn.Linear(width, classes)
+
+        def forward(self, x):
+            return self.head(self.body(x).mean((2, 3)))
+
+    yield MyNet
+    del registry.NETWORKS["MyNet"]
+
+
+@pytest.fixture(scope="module")
+def few_shapes():
+    images, labels, _ = shapes.draw(300, seed=0)
+    return ImageData("shapes", shapes.CLASSES, images, labels, images[:50], labels[:50])
+
+
+def trained(few_shapes, *flags):
+    """A whole run in this process, on a few images; its Trainer."""
+    trainer, (train, validation, test) = train_cnn.set_up(parse(Config, list(map(str, flags)), ""), few_shapes)
+    trainer.train(train, validation)
+    trainer.test(test)
+    return trainer
+
+
+def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(my_net, few_shapes, tmp_path, monkeypatch):
+    flags = (
+        "--network MyNet --width 6 --epochs 2 --batch-size 64 --dataset shapes --device cpu --precision fp32".split()
+    )
+    whole = trained(few_shapes, *flags, "--model-dir", tmp_path / "whole")
+    assert whole.folder.name == "mynet-width6-shapes-seed0"
+    assert type(whole.model) is my_net
+    assert whole.model.arguments == {"classes": 10, "width": 6, "in_channels": 3}
+    model, about = models.load(whole.folder / "best.pt")
+    assert (type(model), about["dataset"]) == (my_net, "shapes")
+
+    train_step, calls = CNNTrainer.train_step, []
+
+    def struck(self, batch):
+        calls.append(self.step)
+        if len(calls) == 6:  # the first of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(CNNTrainer, "train_step", struck)
+        trained(few_shapes, *flags, "--model-dir", tmp_path / "struck")
+    resumed = trained(few_shapes, "--resume", tmp_path / "struck" / whole.folder.name)
+    assert (type(resumed.model), resumed.step, len(calls)) == (my_net, whole.step, 6)
+    assert_equal(resumed.model.state_dict(), whole.model.state_dict())
+    assert resumed.history == whole.history
+
+
+def test_a_named_network_that_cannot_be_is_refused_in_one_line(my_net, few_shapes, tmp_path):
+    def line(*flags):
+        config = parse(Config, [*flags, "--device", "cpu", "--model-dir", str(tmp_path)], "")
+        return refusal(train_cnn.set_up, config, few_shapes)
+
+    unknown = line("--network", "Mynet")
+    listed = unknown.removeprefix("--network Mynet: use one of ").removesuffix(
+        ", or put @register on yours in lab1/models.py"
+    )
+    assert {"MLP", "CNN", "ResCNN", "LeNet", "MyNet"} <= set(listed.split(", "))  # and other labs', if imported here
+    assert line("--network", "MyNet", "--depth", "3") == "--depth 3: MyNet takes no depth"
+    assert line("--network", "MyNet", "--norm", "none") == "--norm none: MyNet takes no norm"
+    assert line("--network", "MLP").startswith("MLP needs sizes: give a default to what is none of depth, width")
+    assert list(tmp_path.iterdir()) == []

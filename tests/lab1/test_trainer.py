@@ -231,8 +231,8 @@ def test_tensorboard_shows_the_run(tmp_path):
             assert [point.step for point in points] == [1, 2, 3]
             assert [point.value for point in points] == pytest.approx([entry[part][metric] for entry in history])
         assert shown.Scalars(f"{metric}/test")[0].value == pytest.approx(test[metric])
-    assert len(shown.Scalars("learning rate")) == len(shown.Scalars("examples per second")) == 3
-    assert all(point.value > 0 for point in shown.Scalars("examples per second"))
+    assert len(shown.Scalars("update/learning rate")) == len(shown.Scalars("speed/examples per second")) == 3
+    assert all(point.value > 0 for point in shown.Scalars("speed/examples per second"))
     assert shown.Graph().node
     assert {"first batch/train", "confusion matrix/test", "mistakes/test"} <= set(shown.Tags()["images"])
     text = shown.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()

@@ -180,7 +180,8 @@ def test_what_cannot_be_asked(flags, message, tmp_path):
 
 
 def test_an_error_leaves_with_status_2(run_script, tmp_path):
-    failed = run_script("lab2/generate.py", "--model-dir", tmp_path)
+    failed = run_script("lab2/generate.py", "--model-dir", tmp_path, "--run", "gpt-6x193-seed0")
     assert failed.returncode == 2
     assert len(failed.stderr.splitlines()) == 1
-    assert "no run 'gpt-6x192-seed0'" in failed.stderr
+    assert "no run 'gpt-6x193-seed0'" in failed.stderr
+    assert "did you mean gpt-6x192-seed0?" in failed.stderr

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lab1.engine.config import REPOSITORY, UsageError
 from lab1.engine.launch import parse
 from lab2 import models, train_gpt
-from lab2.language import tokens
+from lab2.language import corpus, tokens
 from lab2.trainer import language_model_loss, text_measures
 from tests.exactness import assert_equal
 
@@ -24,6 +25,7 @@ STRUCK = """
 import os, sys
 from lab1.engine.launch import launch
 from lab2 import train_gpt
+from lab2.language import corpus
 from lab2.trainer import LanguageModelTrainer
 
 call, strike = int(sys.argv[1]), int(sys.argv[2])
@@ -196,7 +198,7 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     scalars, samples = shown(folder)
     assert (scalars, samples) == shown(other)
     assert samples == [1, 2, 3]
-    assert scalars["perplexity/validation"] == scalars["tokens per second"] == [1, 2, 3]
+    assert scalars["perplexity/validation"] == scalars["speed/tokens per second"] == [1, 2, 3]
 
 
 def test_more_steps_are_refused_where_windows_would_be_left_out(rhymes, tmp_path):
@@ -235,6 +237,14 @@ def test_dry_run(run_script, tmp_path):
     assert results["dataset"] == results["config"]["text"] == "python"
     assert results["test"]["perplexity"] == pytest.approx(math.exp(results["test"]["loss"]))
     assert results["parameters"] > 800_000
+    begins = (
+        r"GPT with ([\d,]+) parameters on python \(([\d,]+) tokens to learn from, ([\d,]+) for validation\), cpu, .*"
+    )
+    said = re.fullmatch(begins, done.stdout.splitlines()[0])
+    parameters, learned, held_out = (int(number.replace(",", "")) for number in said.groups())
+    assert parameters == results["parameters"]
+    assert learned == len(corpus.load_corpus("python", tmp_path).parts()["train"])
+    assert held_out == 3 * 12 * 64  # three batches of twelve windows
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "bpe-300"])

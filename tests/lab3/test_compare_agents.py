@@ -89,6 +89,9 @@ def test_curves_at_common_steps_by_hand():
     steps, values = on_common_steps([one, two], points=4)
     assert steps.tolist() == [20, 30, 40, 50]
     assert values.tolist() == [[10, 20, 10, 0], [5, 15, 25, 35]]
+    steps, values = on_common_steps([one, two], points=5, to_the_last=True)
+    assert steps.tolist() == [20, 30, 40, 50, 60]
+    assert values.tolist() == [[10, 20, 10, 0, 0], [5, 15, 25, 35, 45]]
 
 
 def test_summary_by_hand():
@@ -191,8 +194,10 @@ def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monke
     trained, train = [], compare_agents.train
     monkeypatch.setattr(compare_agents, "train", lambda one: trained.append(one.name) or train(one))
     before = (whole / "results.json").read_bytes(), (whole / "config.json").read_bytes()
-    compare("--resume", whole)
+    untouched = {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))}
+    compare("--resume", whole, "--device", "cpu")
     assert trained == []
+    assert {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))} == untouched
     rows = compare("--resume", whole, "--agents", "ppo", "reinforce-none", "--seeds", 1)
     assert trained == ["reinforce-none-seed1"]
     assert [row["agent"] for row in rows] == ["ppo", "reinforce", "reinforce-none"]
@@ -234,7 +239,7 @@ def test_every_agent_has_its_own_configuration(agent):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--agents", "a2c"], "invalid choice 'a2c'"),
+        (["--agents", "a2c"], "--agents a2c: use ppo, dqn, double-dqn"),
         (["--agents", "ppo", "ppo"], "--agents ppo ppo: one is there twice"),
         (["--agents"], "--agents: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),

@@ -101,6 +101,7 @@ def test_an_mp4_frame_by_frame(tmp_path):
             picture[:, :, 0] = 200  # red
             strip.add(picture)
     video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little") == b"VP90"  # which browsers play
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(30)
     for brightness in range(0, 250, 50):
         there, picture = video.read()
@@ -108,6 +109,25 @@ def test_an_mp4_frame_by_frame(tmp_path):
         assert picture.shape == (96, 128, 3)
         assert picture[48, 64] == pytest.approx([brightness, brightness, 200], abs=12)
     assert not video.read()[0]
+
+
+def test_an_mp4_where_opencv_cannot_write_vp9(tmp_path, monkeypatch):
+    import cv2
+
+    writer, known = cv2.VideoWriter, [cv2.VideoWriter_fourcc(*"mp4v")]
+    monkeypatch.setattr(cv2, "VideoWriter", lambda *given: writer(*given) if given[1] in known else writer())
+    picture = np.zeros((96, 128, 3), np.uint8)
+    with film.open_film(tmp_path / "a.mp4", 30) as strip:
+        strip.add(picture)
+    video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little") == b"FMP4"
+    known.clear()
+    with (
+        pytest.raises(UsageError, match=r"this build of OpenCV cannot write MP4 files; use --output FILE\.gif"),
+        film.open_film(tmp_path / "b.mp4", 30) as strip,
+    ):
+        strip.add(picture)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
@@ -196,7 +216,7 @@ def test_in_a_window(monkeypatch):
         (["--random", "--output", "there.gif"], "--output there.gif: it is there already"),
         (["--random", "--output", "a.gif", "--render", "human"], "--output and --render human: one of them"),
         (["--random", "--actions", "greedy"], "--actions: the random agent has no policy"),
-        (["--random", "--render", "ansi"], "invalid choice 'ansi'"),
+        (["--random", "--render", "ansi"], "--render ansi: use human"),
     ],
 )
 def test_what_is_refused(flags, line, tmp_path, monkeypatch):

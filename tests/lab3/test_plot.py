@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from lab1.engine.figures import ALGORITHMS
+from lab1.engine.metrics import interquartile_mean_interval
 from lab3 import compare_agents, plot
 
 
@@ -15,11 +18,16 @@ def without_a_screen():
     pyplot.close("all")
 
 
-def run(name, returns, test, dataset="CartPole-v1", threshold=None):
-    """The results of a run with an evaluation every 10 steps."""
-    history = [{"step": 10 * (place + 1), "return": value} for place, value in enumerate(returns)]
+def run(name, returns, test, dataset="CartPole-v1", threshold=None, **config):
+    """The results of a run with an evaluation every 10 steps and every 2 episodes."""
+    history = [{"step": 10 * n, "episodes": 2 * n, "return": value} for n, value in enumerate(returns, start=1)]
     solved = threshold and {"threshold": threshold, "step": 10, "seconds": 0.1}
-    return {"name": name, "dataset": dataset, "history": history, "test": {"return": test}, "solved": solved}
+    done = {"history": history, "test": {"return": test}, "solved": solved, "config": config}
+    return {"name": name, "dataset": dataset} | done
+
+
+def data(lines) -> list[list[tuple[float, float]]]:
+    return [[tuple(point) for point in line.get_xydata().tolist()] for line in lines]
 
 
 def test_which_run_is_on_which_figure():
@@ -31,43 +39,137 @@ def test_which_run_is_on_which_figure():
     assert figures == {
         "CartPole-v1": {"ppo": ppo},
         "LunarLander-v3": {"double-dqn": [lander]},
-        "compare-CartPole-v1": {"dqn": [done]},
+        "compare-CartPole-v1": {"dqn": [done | {"dataset": "CartPole-v1"}]},
     }
 
 
 def test_curves_intervals_and_test_returns_by_hand():
     agents = {
-        "ppo": [run("a", [0, 20], 30, threshold=25.0), run("b", [10, 40], 50)],
+        "ppo": [run("a", [0, 20], 30, threshold=25.0), run("b", [10, 40, 70], 50)],
         "dqn": [run("c", [5, 5, 5], 5)],
     }
-    figure = plot.learning_curves("CartPole-v1", agents)
-    curves, dqn_curves, tests = figure.axes
-    (ppo,) = [line for line in curves.lines if line.get_label() == "ppo, 2 seeds"]
-    steps, means = ppo.get_data()
-    assert (steps[0], steps[-1]) == (10, 20)
-    assert (means[0], means[-1]) == (5, 30)
-    (dqn,) = [line for line in dqn_curves.lines if line.get_label() == "dqn, 1 seed"]
-    assert set(dqn.get_ydata()) == {5}
-    assert dqn.get_xdata()[-1] == 30
-    seeds = [line for panel in (curves, dqn_curves) for line in panel.lines if line.get_linewidth() == 0.6]
-    assert [list(line.get_ydata()) for line in seeds] == [[0, 20], [10, 40], [5, 5, 5]]
-    band = curves.collections[0].get_paths()[0].vertices
-    # Of two seeds, both draws are the same with probability 1/2: the band goes from the one to the other.
-    assert (band[:, 1].min(), band[:, 1].max()) == (0, 40)
+    figure = plot.learning_curves(agents)
+    dqn_curves, curves, tests = figure.get_axes()
+    # A thin line a seed, and the mean, in which a run that has ended keeps its last value.
+    *seeds, mean, dotted = curves.lines
+    assert data(seeds) == [[(10, 0), (20, 20)], [(10, 10), (20, 40), (30, 70)]]
+    assert [line.get_linewidth() for line in (*seeds, mean)] == [0.8, 0.8, 2.8]
+    points = dict(data([mean])[0])
+    assert (min(points), max(points), points[10], points[30]) == (10, 30, 5, 45)
+    assert {line.get_color() for line in (*seeds, mean)} == {ALGORITHMS["ppo"]}
+    # A single seed has a thick line alone.
+    only, dqn_dotted = dqn_curves.lines
+    assert set(only.get_ydata()) == {5}
+    assert (only.get_xdata()[-1], only.get_linewidth(), only.get_color()) == (30, 2.8, ALGORITHMS["dqn"])
+    # Below 10 seeds no panel has a band.
+    assert [len(panel.collections) for panel in (curves, dqn_curves)] == [0, 0]
+    # Both panels count steps, and to one scale.
+    assert curves.get_xlim() == dqn_curves.get_xlim() == pytest.approx((0, 30.6))
+    assert [panel.get_xlabel() for panel in (curves, dqn_curves)] == ["thousand steps"] * 2
+    # The tests: DQN above, as its panel comes first. Of 30 and 50 the mean is 40, and its interval reaches
+    # t (1 degree of freedom) 12.706 x 14.142 / sqrt(2) = 127.06 to each side, but no return of CartPole is below 1.
+    assert [label.get_text() for label in tests.get_yticklabels()] == ["DQN", "PPO"]
     dots = [line for line in tests.lines if line.get_marker() == "o"]
-    assert [list(line.get_ydata()) for line in dots] == [[30, 50], [5]]
-    bars = [collection.get_segments()[0][:, 1].tolist() for collection in tests.collections]
-    assert bars == [[30, 50], [5, 5]]
-    dotted = [line for panel in figure.axes for line in panel.lines if line.get_linestyle() == ":"]
-    assert [list(line.get_ydata()) for line in dotted] == [[25, 25]] * 3
-    assert all(line.get_linestyle() != ":" for line in plot.learning_curves("a", {"dqn": agents["dqn"]}).axes[0].lines)
+    assert data(dots) == [[(5, 0)], [(30, 1), (50, 1)]]
+    (stroke,) = [line for line in tests.lines if line.get_marker() == "|"]
+    assert data([stroke]) == [[(40, 1)]]
+    (bar,) = [collection.get_segments()[0] for collection in tests.collections]
+    assert bar.tolist() == [[1, 1], [pytest.approx(167.062, abs=1e-3), 1]]
+    # The threshold that the runs noted, across all panels.
+    assert [line.get_linestyle() for line in (dotted, dqn_dotted, tests.lines[-1])] == [":"] * 3
+    assert [list(line.get_ydata()) for line in (dotted, dqn_dotted)] == [[25, 25]] * 2
+    assert list(tests.lines[-1].get_xdata()) == [25, 25]
+    assert [panel.get_title() for panel in (dqn_curves, curves)] == ["DQN, 1 seed", "PPO, 2 seeds"]
+    assert figure.get_suptitle() == "CartPole-v1: returns during training and in the test"
+    assert figure.get_supxlabel().replace("\n", " ") == (
+        "Thin lines and dots: a seed each. Thick lines and strokes: the mean over seeds; bars: its 95 % interval by "
+        "Student's t, cut where returns end. Dotted: counts as solved from 25 on."
+    )
+    assert not figure.legends
+    assert not any(panel.get_legend() for panel in figure.get_axes())  # nothing lies on the data
 
 
-def test_variants_of_an_algorithm_share_a_panel():
-    agents = {name: [run(name, [1, 2], 3)] for name in ("ppo", "double-dqn", "dqn", "mine")}
-    *curves, _ = plot.learning_curves("a", agents).axes
-    labels = [[text.get_text() for text in panel.get_legend().get_texts()] for panel in curves]
-    assert labels == [["ppo, 1 seed"], ["double-dqn, 1 seed", "dqn, 1 seed"], ["mine, 1 seed"]]
+def test_ten_seeds_have_an_interquartile_mean_and_a_bootstrap_interval():
+    values = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 90.0])
+    many = [run(f"ppo-seed{seed}", [value, 2 * value], value, "Any-v0") for seed, value in enumerate(values)]
+    curves, tests = plot.learning_curves({"ppo": many}).get_axes()
+    assert dict(data(curves.lines[-1:])[0])[10] == 4.5  # of 2 to 7
+    low, high = interquartile_mean_interval(values)
+    assert 0 < low < 4.5 < high < 90
+    band = curves.collections[0].get_paths()[0].vertices
+    assert sorted(set(band[band[:, 0] == 10][:, 1])) == [low, high]
+    assert tests.collections[0].get_segments()[0][:, 0].tolist() == [low, high]
+    mixed = {"ppo": many, "dqn": many[:3]}
+    assert plot.learning_curves(mixed).get_supxlabel().replace("\n", " ") == (
+        "Thin lines and dots: a seed each. Thick lines and strokes: the mean over seeds; bars: its 95 % interval by "
+        "Student's t, of fewer than 10 seeds. Thick lines and strokes: the interquartile mean over seeds; bands and "
+        "bars: its 95 % bootstrap interval, of 10 seeds or more."
+    )
+
+
+def test_an_interval_over_seeds_by_hand():
+    middle, low, high = plot.over_seeds([[1, 4], [3, 4], [5, 4]])
+    assert middle.tolist() == [3, 4]
+    # sd 2, t with 2 degrees of freedom 4.3027: 4.3027 x 2 / sqrt(3) = 4.9683
+    assert low.tolist() == [pytest.approx(-1.9683, abs=1e-4), 4]
+    assert high.tolist() == [pytest.approx(7.9683, abs=1e-4), 4]
+    assert plot.over_seeds([1, 3, 5], (0, 7)) == (3, 0, 7)
+    assert plot.over_seeds([7]) == (7, None, None)
+
+
+def test_agents_in_the_order_of_the_lab_in_their_algorithms_colour_and_in_words():
+    names = ("ppo", "double-dqn", "dqn", "mine", "reinforce-none")
+    figure = plot.learning_curves({name: [run(name, [1, 2], 3)] for name in names})
+    *curves, tests = figure.get_axes()
+    assert [panel.get_title() for panel in curves] == [
+        "REINFORCE\nno baseline, 1 seed",
+        "DQN\ndouble, 1 seed",
+        "DQN, 1 seed",
+        "PPO, 1 seed",
+        "mine, 1 seed",
+    ]
+    kinds = [ALGORITHMS[kind] for kind in ("reinforce", "dqn", "dqn", "ppo")]
+    assert [panel.lines[0].get_color() for panel in curves] == [*kinds, plot.NO_ALGORITHM]
+    labels = [label.get_text() for label in tests.get_yticklabels()]
+    assert labels == ["REINFORCE, no baseline", "DQN, double", "DQN", "PPO", "mine"]
+    assert "One seed: no interval." in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("agent", "config", "words"),
+    [
+        ("reinforce", {}, ("REINFORCE", "learned value")),
+        ("reinforce-standardise", {}, ("REINFORCE", "standardised returns")),
+        ("dqn", {"n_step": 10}, ("DQN", "10-step returns")),
+        ("dqn-1step", {"n_step": 1}, ("DQN", "1-step returns")),
+        ("dqn-double-dueling-3step", {"n_step": 3}, ("DQN", "double, dueling, 3-step returns")),
+        ("ppo-wide", {}, ("ppo-wide", "")),
+        ("mine", {}, ("mine", "")),
+    ],
+)
+def test_words_for_an_agent(agent, config, words):
+    assert plot.in_words(agent, {"config": config}) == words
+    assert plot.in_words("dqn", {}) == ("DQN", "")  # as in a comparison, which holds no configuration
+
+
+def test_reinforce_is_drawn_over_the_episodes_it_trains_for():
+    runs = [run("a", [0, 20], 30, episodes=4), run("b", [10, 40], 50, episodes=4)]
+    curves, others, _ = plot.learning_curves({"reinforce-value": runs, "ppo": [run("c", [1, 2], 3)]}).get_axes()
+    assert data(curves.lines[:2]) == [[(2, 0), (4, 20)], [(2, 10), (4, 40)]]
+    assert (curves.get_xlabel(), others.get_xlabel()) == ("episodes", "thousand steps")
+    assert (curves.get_xlim()[1], others.get_xlim()[1]) == (pytest.approx(4.08), pytest.approx(20.4))
+    assert curves.get_ylim() == others.get_ylim()
+
+
+def test_the_threshold_of_an_environment_that_no_run_reached():
+    racing = run("ppo", [1, 2], 3, "CarRacing-v3")
+    curves, tests = plot.learning_curves({"ppo": [racing]}).get_axes()
+    assert list(curves.lines[-1].get_ydata()) == [900, 900]
+    assert list(tests.lines[-1].get_xdata()) == [900, 900]
+    for environment in ("NavigationGoal-v0", "nowhere:Nothing-v0"):  # one without a threshold, one that is not known
+        assert plot.threshold(environment, [run("ppo", [1, 2], 3, environment)]) is None
+        figure = plot.learning_curves({"ppo": [run("ppo", [1, 2], 3, environment)]})
+        assert all(line.get_linestyle() != ":" for panel in figure.get_axes() for line in panel.lines)
 
 
 def test_the_script(run_script, tmp_path):
@@ -88,13 +190,10 @@ def test_the_script(run_script, tmp_path):
 def test_every_published_run_can_be_read_and_drawn():
     runs = plot.read_runs(plot.Config().runs_folder())
     for run in runs:
-        folder = plot.Config().runs_folder() / run["name"]
-        assert list(folder.rglob("events.out.tfevents.*"))
         if "runs" in run:
             assert json.loads(json.dumps(compare_agents.summary(run["runs"]))) == run["summary"]
         else:
             best = [point for point in run["history"] if point["step"] == run["best_step"]]
             assert run["validation"]["return"] == best[0]["return"] == max(point["return"] for point in run["history"])
-            assert (folder / "best.pt").is_file() or run["dataset"] == "CarRacing-v3"  # its weights are too large
-    for name, agents in plot.panels(runs).items():
-        plot.learning_curves(name, agents)
+    for agents in plot.panels(runs).values():
+        plot.learning_curves(agents)

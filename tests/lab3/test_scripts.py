@@ -29,6 +29,15 @@ SMALL = {
     "--buffer-size 300 --target-every 70".split(),
     "reinforce": "--episodes 40 --num-envs 2".split(),
 }
+# What TensorBoard shows of the updates beside the loss and the learning rate.
+UPDATE = {
+    "ppo": {
+        *("update/policy loss", "update/value loss", "update/approx kl", "update/clip", "update/clip fraction"),
+        *("update/entropy", "update/explained variance"),
+    },
+    "dqn": {"update/q", "update/epsilon"},
+    "reinforce": {"update/policy loss", "update/value loss", "update/entropy"},
+}
 COMMON = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16".split()
 
 # The script, with one call in its life struck: the process sends itself a real signal.
@@ -102,9 +111,18 @@ def test_a_dry_run_writes_what_every_run_promises(run_script, tmp_path, algorith
     assert found["curve"][-1][0] <= found["steps"]
     shown = EventAccumulator(str(folder))
     shown.Reload()
-    assert {"return/train", "return/validation", "return/test", "loss/train", "learning rate"} <= set(
-        shown.Tags()["scalars"]
-    )
+    tags = {"return/train", "return/validation", "return/validation episode length", "return/test"}
+    tags |= {"speed/steps per second", "update/loss", "update/learning rate"} | UPDATE[algorithm]
+    assert set(shown.Tags()["scalars"]) == tags
+    copies = {
+        "ppo": "PPO, 16 copies side by side",
+        "dqn": "DQN, 1 copy",
+        "reinforce": "REINFORCE, 2 copies side by side",
+    }
+    network = {"ppo": "ActorCritic", "dqn": "QNetwork", "reinforce": "ActorCritic"}[algorithm]
+    network += f" with {found['parameters']:,} parameters"
+    begins = f"{network} on CartPole-v1 ({copies[algorithm]}), cpu, fp32 -> {folder.name}"
+    assert done.stdout.splitlines()[0] == begins
     best = torch.load(folder / "best.pt", weights_only=True)
     assert set(best) == {"model", "weights", "about", "step", "return"}
     agent = load_agent(folder)

@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab1.engine.config import REPOSITORY, Interrupted, RunConfig, RunFailed, TrainConfig, UsageError, find_run
+from lab1.engine.config import (
+    REPOSITORY,
+    Interrupted,
+    RunConfig,
+    RunFailed,
+    TrainConfig,
+    UsageError,
+    find_run,
+    folder_name,
+)
 from lab1.engine.devices import find_device
 from lab1.engine.launch import launch, parse, prepare
 from lab1.train_mlp import Config
@@ -52,9 +61,9 @@ def make_run(folder: Path, **changes: object) -> Path:
     [
         ("--epochs -1", ["--epochs -1", "at least 1"]),
         ("--epochs 0", ["--epochs 0", "at least 1"]),
-        ("--epochs abc", ["--epochs", "'abc'", "int"]),
-        ("--epochs 1.5", ["--epochs", "'1.5'", "int"]),
-        ("--epochs", ["--epochs", "Expected 1 value"]),
+        ("--epochs abc", ["--epochs abc", "a whole number is needed"]),
+        ("--epochs 1.5", ["--epochs 1.5", "a whole number is needed"]),
+        ("--epochs", ["--epochs", "a whole number is needed"]),
         ("--learning-rate nan", ["--learning-rate nan", "positive"]),
         ("--learning-rate inf", ["--learning-rate inf", "positive"]),
         ("--learning-rate 0", ["--learning-rate 0", "positive"]),
@@ -63,23 +72,29 @@ def make_run(folder: Path, **changes: object) -> Path:
         ("--weight-decay nan", ["--weight-decay nan", "0 or a positive number"]),
         ("--batch-size 0", ["--batch-size 0", "at least 1"]),
         ("--patience -1", ["--patience -1", "at least 0"]),
-        ("--precision fp8", ["--precision", "'fp8'", "fp32", "bf16"]),
+        ("--precision fp8", ["--precision fp8", "use fp32 or bf16"]),
         ("--seed -1", ["--seed -1", "from 0 to"]),
         (f"--seed {2**63}", [f"--seed {2**63}", "from 0 to"]),
         ("--name a/b", ["--name 'a/b'", "without slashes"]),
         ("--name ..", ["--name '..'", "one folder's name"]),
         ("--name=", ["--name ''", "one folder's name"]),
-        ("--dataset cifar", ["--dataset", "'cifar'", "auto", "mnist", "digits", "folder"]),
+        ("--name a:b", ["--name 'a:b'", 'any of < > : " | ? *']),
+        ("--name what?", ["--name 'what?'", 'any of < > : " | ? *']),
+        ("--name end.", ["--name 'end.'", "a dot or space at its end"]),
+        ("--name=a\\b", ["--name 'a\\\\b'", "without slashes"]),
+        ("--name CON", ["--name CON", "Windows keeps this name"]),
+        ("--name nul.txt", ["--name nul.txt", "Windows keeps this name"]),
+        (f"--name {'x' * 121}", [f"--name {'x' * 20}...", "121 bytes are too many; at most 120 will do"]),
         ("--hidden", ["--hidden", "at least one width"]),
         ("--hidden 128 0", ["--hidden 128 0", "1 or more"]),
         ("--hidden -5", ["--hidden -5", "1 or more"]),
-        ("--hidden wide", ["--hidden", "wide", "--help"]),
+        ("--hidden wide", ["--hidden wide", "whole numbers are needed, such as 128 64"]),
         ("--dropout 1", ["--dropout 1", "from 0 to below 1"]),
         ("--dropout -0.1", ["--dropout -0.1", "from 0 to below 1"]),
         ("--dropout nan", ["--dropout nan", "from 0 to below 1"]),
         ("--epoch-count 3", ["--epoch-count", "--help"]),
         ("mnist", ["mnist", "--help"]),
-        ("--resume", ["--resume", "Expected 1 value"]),
+        ("--resume", ["--resume", "a value is needed"]),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_in_one_line(arguments, says):
@@ -135,7 +150,7 @@ def test_resuming_with_a_broken_config_file_names_the_file(tmp_path, content):
         {"seed": 1.5},
         {"hidden": ["wide"]},
         {"precision": "fp8"},
-        {"dataset": "cifar"},
+        {"init": "zero"},
     ],
     ids=str,
 )
@@ -252,6 +267,14 @@ def test_a_mistake_leaves_the_process_with_2_one_line_and_no_folder(run_script, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_unknown_data_set_leaves_the_process_before_anything_is_loaded(run_script, tmp_path):
+    folders = ("--model-dir", tmp_path / "runs", "--data-dir", tmp_path / "data")
+    done = run_script(SCRIPT, "--dataset", "cifar", *folders, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --dataset cifar: use mnist, digits or folder\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def help_text(run_script):
     done = run_script(SCRIPT, "--help")
@@ -285,7 +308,7 @@ def test_help_shows_every_flag_with_its_one_line(help_text, name):
 
 
 def test_help_begins_with_what_the_script_is_and_how_it_is_called(help_text):
-    assert squeeze("Exercise 1.1: a baseline MLP on MNIST.") in help_text
+    assert squeeze("Exercise 1.1. How well does a small network read handwritten digits?") in help_text
     assert squeeze("python lab1/train_mlp.py --hidden 128 128 128 --residual") in help_text
 
 
@@ -363,6 +386,43 @@ def test_main_gets_the_configuration_of_the_command_line(monkeypatch):
 
 def test_a_published_run_is_found_by_its_name_where_it_is_only_read(tmp_path):
     folder = make_run(tmp_path / "published" / "reference")
-    assert find_run("reference", tmp_path, published=True) == folder
+    assert find_run("reference", tmp_path / "mine", tmp_path / "published") == folder
     with pytest.raises(UsageError, match="no run 'reference'"):
-        find_run("reference", tmp_path)
+        find_run("reference", tmp_path / "mine")
+
+
+def test_a_run_that_is_not_there_gets_the_nearest_name_and_one_of_each_experiment(tmp_path):
+    for name in ("ppo-seed0", "ppo-seed1", "dqn-seed0", "dqn-seed1", "a", "b", "c", "d"):
+        make_run(tmp_path / "published" / name)
+    with pytest.raises(UsageError) as caught:
+        find_run("ppo-sed0", tmp_path / "mine", tmp_path / "published")
+    known = "it holds no run yet; published are: a, b, c, d, dqn-seed0, ..."
+    assert str(caught.value) == f"no run 'ppo-sed0' here or in {tmp_path / 'mine'}; did you mean ppo-seed0? ({known})"
+    make_run(tmp_path / "mine" / "other")
+    with pytest.raises(UsageError) as caught:
+        find_run("nope", tmp_path / "mine", tmp_path / "published")
+    known = "there are: other; published are: a, b, c, d, dqn-seed0, ..."
+    assert str(caught.value) == f"no run 'nope' here or in {tmp_path / 'mine'} ({known})"
+
+
+def test_a_long_automatic_name_fits_a_folder_and_its_seeds_share_the_rest(tmp_path):
+    many = ["--hidden", *["128"] * 100]
+    names = [parse(Config, [*many, "--seed", seed], "").run_name() for seed in ("0", "17")]
+    other = parse(Config, [*many, "64"], "").run_name()
+    assert [len(name) for name in [*names, other]] == [120, 120, 120]
+    assert re.fullmatch(r"mlp-128(-128)+(-1?2?)?-[0-9a-f]{8}-seed0", names[0])
+    assert names[1].endswith("-seed17")
+    assert other != names[0]
+    for name in names:
+        (tmp_path / name).mkdir()
+
+
+def test_a_long_name_is_measured_in_bytes():
+    name = folder_name("é" * 100 + "-seed3")
+    assert len(name.encode()) <= 120
+    assert re.fullmatch(r"é{52}-[0-9a-f]{8}-seed3", name)
+    assert folder_name("é" * 60) == "é" * 60
+
+
+def test_an_automatic_name_has_dashes_for_what_a_folder_cannot_be_called():
+    assert folder_name("ppo-package.module:Id/v0-seed1") == "ppo-package.module-Id-v0-seed1"

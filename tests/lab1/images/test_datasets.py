@@ -22,8 +22,10 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
+from lab1 import train_mlp
 from lab1.engine import network
 from lab1.engine.config import UsageError
+from lab1.engine.launch import parse
 from lab1.engine.network import Unavailable, require_network
 from lab1.engine.randomness import random_generator, stratified_split
 from lab1.images import datasets
@@ -96,6 +98,78 @@ def test_the_test_part_of_the_digits_is_always_the_same(digits):
 
 def test_an_unknown_data_set_is_refused(tmp_path):
     assert refusal(datasets.load, "cifar", tmp_path, 1, 28) == "--dataset cifar: use mnist, digits or folder"
+
+
+# One's own, by its name
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """``register_dataset`` for the time of a test."""
+    monkeypatch.setattr(datasets, "DATASETS", dict(datasets.DATASETS))
+    return datasets.register_dataset
+
+
+def own(dtype=torch.uint8, shape=(20, 1, 5, 4), labels=2, label_dtype=torch.int64, classes=2) -> ImageData:
+    """A small data set that says of itself that it is another's."""
+    images, numbers = torch.ones(shape).to(dtype), (torch.arange(20) % labels).to(label_dtype)
+    return ImageData("another", [f"class {k}" for k in range(classes)], images, numbers, images[:6], numbers[:6])
+
+
+def test_a_registered_data_set_is_loaded_by_its_name_for_its_channels_alone(register, tmp_path):
+    asked = []
+
+    @register("mine", channels=1)
+    def load_mine(data_dir, download):
+        asked.append((data_dir, download))
+        return own()
+
+    loaded = datasets.load("mine", str(tmp_path), channels=1, size=28, download=False)
+    assert (loaded.name, loaded.train_images.shape) == ("mine", (20, 1, 5, 4))
+    assert asked == [(tmp_path, False)]
+    assert load_mine(1, 2).name == "another"  # the function itself is as it was
+    assert refusal(datasets.load, "min", tmp_path, 1, 28) == "--dataset min: use mnist, digits, folder or mine"
+    assert refusal(datasets.load, "mine", tmp_path, 3, 32) == "--dataset mine: use cifar10, shapes or folder"
+    assert len(asked) == 2
+
+
+def test_a_data_set_of_any_channels_is_told_what_the_script_would_like(register, tmp_path):
+    register("mine")(lambda channels, size: own(shape=(20, channels, size, size)))
+    for channels, size in ((1, 28), (3, 32)):
+        loaded = datasets.load("mine", tmp_path, channels, size)
+        assert loaded.test_images.shape == (6, channels, size, size)
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_a_name_that_is_taken_is_refused_where_it_is_registered(register, name):
+    with pytest.raises(TypeError, match=f"there is a data set {name} already"):
+        register(name)(own)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"dtype": torch.float32}, "train_images must be uint8 [N, 1, H, W], not float32 [20, 1, 5, 4]"),
+        ({"shape": (20, 5, 4)}, "train_images must be uint8 [N, 1, H, W], not uint8 [20, 5, 4]"),
+        ({"shape": (20, 3, 5, 4)}, "train_images must be uint8 [N, 1, H, W], not uint8 [20, 3, 5, 4]"),
+        ({"shape": (0, 1, 5, 4)}, "train_images must be uint8 [N, 1, H, W], not uint8 [0, 1, 5, 4]"),
+        ({"shape": (19, 1, 5, 4)}, "train_labels must be int64 [19], not int64 [20]"),
+        ({"label_dtype": torch.int32}, "train_labels must be int64 [20], not int32 [20]"),
+        ({"labels": 3}, "train_labels must be from 0 to 1, as it names 2 classes"),
+    ],
+)
+def test_images_of_the_wrong_kind_are_refused_in_one_line(register, tmp_path, wrong, says):
+    register("mine", channels=1)(lambda: own(**wrong))
+    assert refusal(datasets.load, "mine", tmp_path, 1, 28) == f"--dataset mine: its {says}"
+
+
+def test_an_mlp_takes_images_of_another_size(register, tmp_path):
+    register("mine", channels=1)(lambda: own(shape=(20, 1, 5, 4)))
+    flags = ["--dataset", "mine", "--batch-size", "4", "--device", "cpu", "--augment", "--model-dir", str(tmp_path)]
+    trainer, (train, _, _) = train_mlp.set_up(parse(train_mlp.Config, flags, ""))
+    assert trainer.model.arguments["sizes"] == (20, 128, 64, 2)
+    assert trainer.config.run_name() == "mlp-128-64-augment-mine-seed0"
+    assert trainer.train_step(next(iter(train)))["loss"].isfinite()
 
 
 # MNIST, from small files of the same format

@@ -88,6 +88,14 @@ def test_texts_that_cannot_be_used(tmp_path):
     assert "no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
     assert "holds no train.csv" in refusal([{"text": "a", "label": 1}], "texts.jsonl")
     assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        (tmp_path / "table.csv").write_text(f"text{separator}label\na, b{separator}1\nc{separator}2\n")
+        with pytest.raises(UsageError) as refused:
+            datasets.load_texts(str(tmp_path / "table.csv"), tmp_path)
+        columns = repr(f"text{separator}label")
+        assert str(refused.value) == (
+            f"{tmp_path / 'table.csv'}: its columns, {columns}, have {word} between them; use commas"
+        )
     (tmp_path / "broken.jsonl").write_text('{"text": "a", "label":\n')
     with pytest.raises(UsageError, match="cannot be read"):
         datasets.load_texts(str(tmp_path / "broken.jsonl"), tmp_path)
@@ -148,6 +156,9 @@ def test_a_collection_in_beirs_format(tmp_path):
     assert data.documents == {"1": "Wings lift", "2": "drag"}
     # Query b has nothing relevant: no ranking is right or wrong for it.
     assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
+    (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n")
+    with pytest.raises(UsageError, match="its columns, 'query-id,corpus-id,score', have commas between them; use tabs"):
+        datasets.load_search(str(folder), tmp_path)
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
     with pytest.raises(UsageError, match="1 queries are not among the queries"):
         datasets.load_search(str(folder), tmp_path)

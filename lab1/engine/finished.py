@@ -1,0 +1,86 @@
+"""Runs that stay as they are when they are resumed: published ones, and those that left no checkpoint to go on from.
+
+Nothing here imports torch at the top.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lab1.engine.config import RunConfig, UsageError, require
+
+PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
+
+
+def shown(path: Path) -> str:
+    """A path as people read it: relative where it is inside the current folder."""
+    path = Path(path)
+    inside = path.is_relative_to(Path.cwd()) and path != Path.cwd()
+    return str(path.relative_to(Path.cwd()) if inside else path)
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a run is one of those that come with the repository, under a lab's ``model/published``."""
+    return any((parent.name, parent.parent.name) == ("published", "model") for parent in folder.resolve().parents)
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """A run's ``results.json``; None where there is none.
+
+    Raises:
+        UsageError: where it cannot be read.
+    """
+    try:
+        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / 'results.json'} cannot be read: {error}") from None
+
+
+def changed_flags(config: RunConfig, folder: Path) -> list[str]:
+    """The flags with another value than in the ``config.json`` of a run, but for where it computes and files lie:
+    ``["--epochs 40"]``."""
+    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return [
+        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in config.as_dict().items()
+        if name not in PLACES and value != before.get(name, defaults[name])
+    ]
+
+
+def stands(config: RunConfig) -> dict[str, Any] | None:
+    """The results of the run to resume if nothing of it is to be touched, after a line that says so: of a published
+    one, and of one that is finished and has no checkpoint. None where there is something to go on with, or nothing to
+    resume.
+
+    Raises:
+        UsageError: where flags were changed all the same.
+    """
+    if config.resume is None:
+        return None
+    folder = Path(config.resume)
+    published, results = is_published(folder), read_results(folder)
+    kept = any((folder / name).exists() for name in ("new.pt", "last.pt", "previous.pt"))
+    if not published and (results is None or kept or "test" not in results):
+        return None
+    changed = ", ".join(changed_flags(config, folder))
+    require(
+        not published or (results is not None and not changed),
+        f"{shown(folder)}: published runs stay as they are; to train one of your own, leave out --resume and give the "
+        f"flags of its config.json{f' with {changed}' if changed else ''}",
+    )
+    require(
+        not changed,
+        f"{shown(folder)} has no checkpoint to go on from with {changed}; leave out --resume to train a new run",
+    )
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        from lab1.engine.metrics import in_words
+
+        without = "" if kept else "; it has no checkpoint to go on from"
+        test = in_words(results.get("test", {}))
+        print(f"{shown(folder)} is finished: its results.json stands{without}{f' (test {test})' if test else ''}")
+    return results

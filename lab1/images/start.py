@@ -1,0 +1,43 @@
+"""How the two scripts that train a classifier of images begin: a data set by its name, and the batches of it."""
+
+from collections.abc import Callable
+
+import torch
+
+from lab1.images import datasets
+from lab1.images.batches import Batches, ImageData, split_batches
+
+
+def load_batches(
+    config,
+    device: torch.device,
+    augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    channels: int,
+    size: int,
+    images: ImageData | None = None,
+) -> tuple[ImageData, tuple[Batches, Batches, Batches]]:
+    """The data set that ``config.dataset`` names, and its training, validation and test batches on the device.
+
+    Args:
+        config: the flags of the script. Its ``use`` takes down what data set it has become, and fills in what depends
+            on it.
+        augment: of training images, where ``config.augment`` asks for it (see ``lab1.images.augment``).
+        channels, size: what a folder's images are turned into.
+        images: the data set, if it is loaded already.
+
+    Raises:
+        UsageError: where the data set cannot be had, or has too few images.
+    """
+    if images is None:
+        images = datasets.load(config.dataset, config.data_folder(), channels, size, download=not config.dry_run)
+    config.use(images.name)
+    batches = split_batches(
+        images,
+        config.batch_size,
+        config.seed,
+        device,
+        augment=augment if config.augment else None,
+        limit=3 if config.dry_run else None,
+        train_count=config.train_images,
+    )
+    return images, batches

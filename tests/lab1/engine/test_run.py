@@ -1,0 +1,272 @@
+"""A run on disk: what it says, any network of one's own, finished runs, and results that no picture can cost."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lab1.engine import logbook
+from lab1.engine.config import TrainConfig, UsageError
+from lab1.engine.registry import load
+from lab1.images.batches import Batches
+from lab1.models import MLP
+from lab1.trainer import Trainer
+from tests.exactness import assert_equal
+
+ABOUT = {"dataset": "noise", "classes": ["a", "b", "c"]}
+
+
+def make_batches(count: int = 20, size: int = 4, seed: int = 0) -> DataLoader:
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = torch.randn(count, 6, generator=generator), torch.randint(0, 3, (count,), generator=generator)
+    return DataLoader(TensorDataset(inputs, labels), size)
+
+
+class Own(nn.Module):
+    """A network of one's own, as a student writes it."""
+
+    def __init__(self, width: int = 8):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def make_trainer(folder: Path, network=Own, kind=Trainer, about=ABOUT, **changes) -> Trainer:
+    torch.manual_seed(0)
+    settings = {"model_dir": folder, "name": "run", "epochs": 2, "patience": 0, "device": "cpu"}
+    return kind(network(), TrainConfig(**settings | changes), about)
+
+
+def finish(trainer: Trainer) -> dict:
+    trainer.train(make_batches(), make_batches(8, seed=1))
+    return trainer.test(make_batches(8, seed=2))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_line_says_what_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    noise, zero = (torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64)), torch.zeros(1)
+    finish(make_trainer(tmp_path / "model", lambda: MLP((6, 8, 3)), epochs=1))
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == (
+        "MLP with 83 parameters on noise (20 examples to learn from, 8 for validation), cpu, fp32 -> model/run"
+    )
+    assert second.startswith("epoch   1  train loss")
+    # Of batches that do not tell how much there is, their number; of data without a name, that much.
+    trainer = make_trainer(tmp_path / "model", about={}, epochs=1, precision="bf16")
+    trainer.train(list(make_batches()), iter(list(make_batches(8))))
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("Own trains and is tested; for scripts to load it again, put @register")
+    assert second == "Own with 83 parameters on its data (5 batches to learn from), cpu, bf16 -> model/run-2"
+    assert trainer.amount(make_batches()) == (20, "examples")
+    assert trainer.amount(Batches(*noise, batch_size=3, mean=zero, std=zero + 1)) == (10, "images")
+    assert trainer.amount(Batches(*noise, batch_size=3, mean=zero, std=zero + 1, limit=2)) == (6, "images")
+
+
+def test_a_network_of_ones_own_trains_is_tested_and_resumes(tmp_path):
+    whole = make_trainer(tmp_path / "whole", epochs=3)
+    expected = finish(whole)
+    first = make_trainer(tmp_path / "parts", epochs=2)
+    finish(first)
+    torch.manual_seed(5)  # the weights come from the checkpoint, not from here
+    resumed = make_trainer(tmp_path / "parts", epochs=3, resume=str(first.folder))
+    resumed.train(make_batches(), make_batches(8, seed=1))
+    assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3]
+    stored = torch.load(resumed.folder / "best.pt", weights_only=True)
+    assert stored["model"] == {"class": "Own", "arguments": None}
+    found = resumed.test(make_batches(8, seed=2))
+    assert set(found) == set(expected)
+    assert_equal(resumed.model.state_dict(), torch.load(resumed.folder / "best.pt", weights_only=True)["weights"])
+    with pytest.raises(UsageError, match="class 'Own' is none of this lab's"):
+        load(resumed.folder / "best.pt")
+
+
+def test_a_reader_that_left_costs_nothing(tmp_path, monkeypatch):
+    def left(*arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("lab1.engine.run.tqdm.write", left)  # as in ``python lab1/train_mlp.py | head -1``
+    trainer = make_trainer(tmp_path)
+    finish(trainer)
+    assert (trainer.folder / "results.json").exists()
+
+
+def test_arguments_that_no_file_can_hold_are_refused_before_a_folder_is_made(tmp_path):
+    class Held(Own):
+        def __init__(self):
+            super().__init__()
+            self.arguments = {"activation": lambda x: x}
+
+    with pytest.raises(UsageError, match=r"Held was made with activation=<function .* which a run's file cannot hold"):
+        finish(make_trainer(tmp_path / "model", Held))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Scripted(Trainer):
+    """Validation losses as they are given."""
+
+    losses = ()
+
+    def evaluate(self, batches):
+        return super().evaluate(batches) | {"loss": self.losses[min(self.epoch, len(self.losses) - 1)]}
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "line"),
+    [
+        (
+            (3, 1, 2, 2),
+            2,
+            "after epoch 4: 2 epochs without a better validation loss; epoch 2 is the best",
+        ),
+        ((3, 4, 1), 1, "after epoch 2: 1 epoch without a better validation loss; epoch 1 is the best"),
+        ((3, 2, 1, 1, 1, 1), 3, None),  # patience ends with the last epoch: nothing was stopped early
+        ((5, 4, 3, 2, 1, 0), 1, None),
+        ((1, 2, 3, 4, 5, 6), 0, None),
+    ],
+)
+def test_early_stopping_is_said_once(tmp_path, capsys, losses, patience, line):
+    Scripted.losses = losses
+    trainer = make_trainer(tmp_path, kind=Scripted, epochs=6, patience=patience)
+    trainer.train(make_batches(), make_batches(8))
+    said = [one for one in capsys.readouterr().out.splitlines() if "stopped" in one]
+    assert said == ([f"stopped early {line}"] if line else [])
+
+
+def test_a_finished_run_that_is_resumed_is_not_touched(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    test = finish(trainer)
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    again = make_trainer(tmp_path, resume=str(trainer.folder))
+    assert finish(again) == test
+    assert again.history == trainer.history
+    words = f"loss {test['loss']:.4f}  accuracy {test['accuracy']:.2%}".replace("%", " %")
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"{trainer.folder} is finished and tested: test {words}  macro_f1 {test['macro_f1']:.4f}"
+    assert snapshot(tmp_path) == before
+
+
+def test_results_without_a_checkpoint_are_not_trained_over(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    test = finish(trainer)
+    for name in ("last.pt", "previous.pt"):
+        (trainer.folder / name).unlink()
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    assert finish(make_trainer(tmp_path, resume=str(trainer.folder))) == test
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "finished: its results.json stands; it has no checkpoint to go on from (test loss" in line
+    with pytest.raises(UsageError, match="has no checkpoint to go on from with --epochs 3; leave out --resume"):
+        finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=3))
+    assert snapshot(tmp_path) == before
+
+
+def test_a_longer_run_that_was_stopped_before_its_test_does_not_give_the_shorter_ones(tmp_path):
+    folder = make_trainer(tmp_path)
+    finish(folder)
+    longer = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
+    longer.train(make_batches(), make_batches(8, seed=1))  # and then it was killed
+    longer.log.close()
+    assert json.loads((folder.folder / "results.json").read_text())["epochs"] == 2
+    again = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
+    found = finish(again)
+    results = json.loads((folder.folder / "results.json").read_text())
+    assert (results["epochs"], len(results["history"]), results["test"]) == (4, 4, found)
+
+
+def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("lab1.trainer.confusion_figure", broken)
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(ValueError, match="no such font"):
+        finish(trainer)
+    results = json.loads((trainer.folder / "results.json").read_text())
+    assert set(results["test"]) == {"loss", "accuracy", "macro_f1", "per_class_accuracy", "confusion"}
+    assert sum(map(sum, results["test"]["confusion"])) == 8
+
+
+def test_figures_are_drawn_whatever_backend_is_set(tmp_path, monkeypatch):
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "module://no_such_backend")
+    trainer = make_trainer(tmp_path)
+    finish(trainer)
+    assert (trainer.folder / "confusion.png").stat().st_size > 1000
+
+
+def test_results_have_a_line_for_each_thing_they_say(tmp_path):
+    content = {"script": "x.py", "config": {"seed": 0, "hidden": [1, 2]}, "history": [{"epoch": 1}], "none": None}
+    logbook.write_results(content, tmp_path / "results.json")
+    text = (tmp_path / "results.json").read_text()
+    assert text == (
+        '{\n "script": "x.py",\n "config": {"seed": 0, "hidden": [1, 2]},\n "history": [{"epoch": 1}],\n'
+        ' "none": null\n}\n'
+    )
+    assert json.loads(text) == content
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    logbook.write_results({"x": math.inf}, tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == {"x": math.inf}
+
+
+def test_hyperparameters_are_those_that_matter_with_the_first_five_ticked(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    log = logbook.Logbook(tmp_path)
+    settings = {"name": None, "device": "auto", "compile": False, "threads": 1, "evaluations": 20, "entropy": 0.0}
+    settings |= {"seed": 3, "hidden": [64, 64], "num_envs": 8, "learning_rate": 0.5, "steps": 100, "env": "CartPole-v1"}
+    log.configuration(settings, ("return",))
+    log.end(settings, {"return/test": 9.0}, 5)
+    log.close()
+    shown = EventAccumulator(str(tmp_path))
+    shown.Reload()
+    stored = {
+        tag: HParamsPluginData.FromString(metadata.plugin_data.content)
+        for tag, metadata in shown.summary_metadata.items()
+        if metadata.plugin_data.plugin_name == "hparams"
+    }
+    experiment = stored["_hparams_/experiment"].experiment
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["return/test"]
+    assert {info.name: info.differs for info in experiment.hparam_infos} == {
+        **dict.fromkeys(("env", "learning_rate", "hidden", "num_envs", "seed"), True),
+        **dict.fromkeys(("entropy", "steps"), False),
+    }
+    values = stored["_hparams_/session_start_info"].session_start_info.hparams
+    assert (values["hidden"].string_value, values["seed"].string_value, values["steps"].number_value) == (
+        "64 64",
+        "3",
+        100,
+    )
+    assert shown.Scalars("return/test")[0].value == 9.0
+
+
+def test_tags_are_spelled_in_words():
+    assert logbook.tagged({"macro_f1": 0.5, "loss": 1.0}, "test") == {"macro f1/test": 0.5, "loss/test": 1.0}
+
+
+def test_every_tag_of_a_run_is_group_and_part_in_lower_case(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make_trainer(tmp_path)
+    finish(trainer)
+    shown = EventAccumulator(str(trainer.folder))
+    shown.Reload()
+    assert set(shown.Tags()["scalars"]) == {
+        *(f"{name}/{part}" for name in ("accuracy", "loss") for part in ("train", "validation", "test")),
+        *("macro f1/test", "update/learning rate", "speed/examples per second"),
+    }
+    assert shown.Tags()["images"] == ["confusion matrix/test"]
+    assert all(re.fullmatch(r"[a-z0-9 ]+/[a-z0-9 ]+", tag) for tag in shown.Tags()["scalars"])
