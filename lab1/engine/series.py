@@ -6,18 +6,20 @@ An entry is written when its network is done, so that a series that is stopped l
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from lab1.engine import logbook
+from lab1.engine import logbook, workers
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 from lab1.engine.finished import is_published, shown
+from lab1.engine.workers import SeriesConfig
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
-FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")
+FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile", "workers")
 
 
 def open_series(
@@ -39,7 +41,8 @@ def open_series(
     else:
         folder = Path(config.resume)
         before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        changed = [name for name, value in config.as_dict().items() if name not in FREE and before.get(name) != value]
+        now = {name: value for name, value in config.as_dict().items() if name not in FREE}
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
         flags = ", ".join("--" + name.replace("_", "-") for name in changed)
         require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json")
@@ -54,6 +57,50 @@ def open_series(
     else:
         print(f"{shown(folder)} is finished: its results.json stands")
     return folder, entries, left
+
+
+def each(
+    config: SeriesConfig,
+    device: torch.device,
+    plan: list[dict[str, Any]],
+    left: list[dict[str, Any]],
+    do: Callable[[Any], Any],
+    job: Callable[[dict[str, Any]], Any],
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Make the runs of a series that are left, ``config.workers`` at a time; yields what the plan says of each and what
+    ``do`` returned of it, as they end.
+
+    Args:
+        do: makes one run. A function at the top of a module, which other processes import.
+        job: what ``do`` is given, of what the plan says of a run.
+    """
+    count = workers.how_many(config, len(left), device.type)
+    jobs = [(one, job(one)) for one in left]
+    if count > 1:
+        print(f"{len(left)} runs, {count} at a time", flush=True)
+    done = len(plan) - len(left)
+    with contextlib.closing(workers.run_all(do, [work for _, work in jobs], count, config.threads, done)) as found:
+        for number, (work, result) in enumerate(found, start=done + 1):
+            (one,) = (one for one, its_work in jobs if its_work is work)
+            what = ", ".join(f"{name} {value}" for name, value in one.items())
+            tqdm.write(f"[{number}/{len(plan)}] {what}: done")
+            yield one, result
+
+
+def begin_or_resume(config: RunConfig) -> None:
+    """Have a run of a series go on where it was begun before, in its folder within that of the series."""
+    folder = config.runs_folder() / config.run_name()
+    if folder.exists():
+        config.resume = str(folder)
+
+
+def in_order(entries: list[dict[str, Any]], plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries in the order of the plan, whenever each was done; what the plan does not know comes first."""
+
+    def place(entry: dict[str, Any]) -> int:
+        return next((n for n, one in enumerate(plan) if all(entry[key] == one[key] for key in one)), -1)
+
+    return sorted(entries, key=place)
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ what they find does not depend on the number of workers.
 """
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -18,11 +19,35 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lab1.engine.config import Interrupted, RunFailed
+from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, require
 
 RESTARTS = 2  # how often it begins again after a process was killed, as by a machine that is out of memory
 number = 0  # of this worker, from 1; 0 in a process that is none
 _stop, _at_work = None, False  # of this worker: whether all are to stop, whether it is at a run
+
+
+@dataclasses.dataclass
+class SeriesConfig(RunConfig):
+    """The further flags of a script that makes several runs."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of everything random; each makes all runs."""
+    seed: int = 0
+    """Stays 0: here it is --seeds that counts."""
+    workers: Whole = None
+    """Runs side by side, each in a process of its own (default: one a core, or one a GPU; 1 in a dry run)."""
+    threads: int = 1
+    """Threads that each run computes with. Their number changes its last digits, that of the workers nothing."""
+
+    def check(self) -> None:
+        super().check()
+        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
+        require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
+        require(
+            len(set(self.seeds)) == len(self.seeds), f"--seeds {' '.join(map(str, self.seeds))}: one is there twice"
+        )
+        require(self.workers is None or self.workers >= 1, f"--workers {self.workers}: at least 1 is needed")
+        require(1 <= self.threads <= 1024, f"--threads {self.threads}: a number from 1 to 1024 is needed")
 
 
 def cores() -> int:
@@ -30,19 +55,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def how_many(asked: int | None, jobs: int, threads: int, device: str) -> int:
+def how_many(config: SeriesConfig, jobs: int, device: str) -> int:
     """The number of workers: what was asked for, or else as many as fit on the cores with so many threads each; on GPUs
-    one for each; on another device one. No more than there are jobs.
+    one for each; on another device, and in a dry run, one. No more than there are jobs.
 
     Args:
         device: the type of the device that the runs compute on, such as ``cpu``.
     """
-    if asked is None and device == "cuda":
+    asked = config.workers
+    if asked is None and device == "cuda" and not config.dry_run:
         import torch
 
         asked = torch.cuda.device_count()
     elif asked is None:
-        asked = cores() // threads if device == "cpu" else 1
+        asked = cores() // config.threads if device == "cpu" and not config.dry_run else 1
     return max(1, min(asked, jobs))
 
 
@@ -65,8 +91,8 @@ def run_all(
         RunFailed: where processes are killed again and again.
     """
     failures: list[BaseException] = []
+    limit_threads(threads)
     if workers == 1:
-        limit_threads(threads)
         for job in jobs:
             try:
                 found = do(job)

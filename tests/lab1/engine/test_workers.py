@@ -82,12 +82,14 @@ def test_where_processes_are_killed_again_and_again_it_gives_up():
 
 
 def test_how_many_workers():
-    assert workers.how_many(None, 100, 1, "cpu") == workers.cores()
-    assert workers.how_many(None, 100, workers.cores(), "cpu") == 1
-    assert workers.how_many(None, 1, 1, "cpu") == 1
-    assert workers.how_many(None, 100, 1, "mps") == 1
-    assert workers.how_many(7, 100, 1, "cpu") == 7
-    assert workers.how_many(7, 3, 1, "cpu") == 3
+    def many(jobs, device="cpu", **flags):
+        return workers.how_many(workers.SeriesConfig(**flags), jobs, device)
+
+    assert many(100) == workers.cores()
+    assert many(100, threads=workers.cores()) == 1
+    assert many(1) == many(100, dry_run=True) == many(100, device="mps") == 1
+    assert many(100, workers=7) == many(100, workers=7, dry_run=True) == 7
+    assert many(3, workers=7) == 3
 
 
 WAITING = """
