@@ -226,7 +226,9 @@ def main(config: Config) -> list[dict[str, Any]]:
     plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
     folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        done = each(config, device, plan, left, compare_gradients.compare_one, lambda one: (config, one, folder))
+        done = each(
+            config, device, plan, left, compare_gradients.compare_one, lambda one: (config, one, folder), folder
+        )
         for _, entries in done:
             runs = in_order([*runs, *entries], plan)
             write_series("lab1/compare_gradients.py", config, device, folder, summary(runs), runs)

@@ -212,7 +212,9 @@ def main(config: Config) -> list[dict[str, Any]]:
     plan = networks(config)
     folder, runs, left = open_series(config, plan)
     with interruptible(folder):
-        done = each(config, device, plan, left, sweep_depth.train, lambda one: run_config(config, folder, **one))
+        done = each(
+            config, device, plan, left, sweep_depth.train, lambda one: run_config(config, folder, **one), folder
+        )
         for network, entry in done:
             runs = in_order([*runs, network | entry], plan)
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)

@@ -190,7 +190,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         return dataclasses.replace(run_config(config, folder, **one), env=typed)
 
     with interruptible(folder):
-        for agent, entry in each(config, device, plan, left, compare_agents.train, job):
+        for agent, entry in each(config, device, plan, left, compare_agents.train, job, folder):
             runs = in_order([*runs, agent | entry], plan)
             write_series("lab3/compare_agents.py", config, device, folder, summary(runs), runs)
     print(table(summary(runs)))

@@ -19,7 +19,20 @@ from lab1.engine.finished import is_published, shown
 from lab1.engine.workers import SeriesConfig
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
-FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile", "workers")
+FREE = (
+    "depths",
+    "agents",
+    "seeds",
+    "device",
+    "data_dir",
+    "model_dir",
+    "name",
+    "compile",
+    "workers",
+    "cluster",
+    "slurm",
+    "detach",
+)
 
 
 def open_series(
@@ -66,6 +79,7 @@ def each(
     left: list[dict[str, Any]],
     do: Callable[[Any], Any],
     job: Callable[[dict[str, Any]], Any],
+    folder: Path,
 ) -> Iterator[tuple[dict[str, Any], Any]]:
     """Make the runs of a series that are left, ``config.workers`` at a time; yields what the plan says of each and what
     ``do`` returned of it, as they end.
@@ -73,18 +87,23 @@ def each(
     Args:
         do: makes one run. A function at the top of a module, which other processes import.
         job: what ``do`` is given, of what the plan says of a run.
+        folder: of the series.
     """
-    count = workers.how_many(config, len(left), device.type)
-    jobs = [(one, job(one)) for one in left]
-    if count > 1:
-        print(f"{len(left)} runs, {count} at a time", flush=True)
-    done = len(plan) - len(left)
-    with contextlib.closing(workers.run_all(do, [work for _, work in jobs], count, config.threads, done)) as found:
-        for number, (work, result) in enumerate(found, start=done + 1):
-            (one,) = (one for one, its_work in jobs if its_work is work)
-            what = ", ".join(f"{name} {value}" for name, value in one.items())
-            tqdm.write(f"[{number}/{len(plan)}] {what}: done")
-            yield one, result
+    jobs = {", ".join(f"{name} {value}" for name, value in one.items()): (one, job(one)) for one in left}
+    named, done = [(name, work) for name, (_, work) in jobs.items()], len(plan) - len(left)
+    if config.cluster == "slurm":
+        from lab1.engine import cluster
+
+        runs = cluster.run_all(do, named, config.slurm, config.threads, folder.resolve(), config.detach)
+    else:
+        count = workers.how_many(config, len(left), device.type)
+        if count > 1:
+            print(f"{len(left)} runs, {count} at a time", flush=True)
+        runs = workers.run_all(do, named, count, config.threads, done)
+    with contextlib.closing(runs) as found:
+        for number, (name, result) in enumerate(found, start=done + 1):
+            tqdm.write(f"[{number}/{len(plan)}] {name}: done")
+            yield jobs[name][0], result
 
 
 def begin_or_resume(config: RunConfig) -> None:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from tqdm import tqdm
 
-from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, require
+from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, flag, require
 
 RESTARTS = 2  # how often it begins again after a process was killed, as by a machine that is out of memory
 number = 0  # of this worker, from 1; 0 in a process that is none
@@ -38,6 +38,12 @@ class SeriesConfig(RunConfig):
     """Runs side by side, each in a process of its own (default: one a core, or one a GPU; 1 in a dry run)."""
     threads: int = 1
     """Threads that each run computes with. Their number changes its last digits, that of the workers nothing."""
+    cluster: Annotated[Literal["slurm"] | None, flag("{slurm}")] = None
+    """Make the runs as one job array of a Slurm cluster; needs submitit (pip install submitit)."""
+    slurm: Annotated[tuple[str, ...], flag("KEY=VALUE ...")] = ()
+    """What sbatch is told, such as partition=gpu time=60 gpus=1 (time in minutes)."""
+    detach: bool = False
+    """Submit, collect what is done, and leave; the same command with --resume collects the rest."""
 
     def check(self) -> None:
         super().check()
@@ -47,6 +53,9 @@ class SeriesConfig(RunConfig):
             len(set(self.seeds)) == len(self.seeds), f"--seeds {' '.join(map(str, self.seeds))}: one is there twice"
         )
         require(self.workers is None or self.workers >= 1, f"--workers {self.workers}: at least 1 is needed")
+        require(
+            self.cluster is not None or not (self.slurm or self.detach), "--slurm and --detach need --cluster slurm"
+        )
         require(1 <= self.threads <= 1024, f"--threads {self.threads}: a number from 1 to 1024 is needed")
 
 
@@ -73,9 +82,9 @@ def how_many(config: SeriesConfig, jobs: int, device: str) -> int:
 
 
 def run_all(
-    do: Callable[[Any], Any], jobs: Sequence[Any], workers: int, threads: int, done: int = 0
-) -> Iterator[tuple[Any, Any]]:
-    """Call ``do(job)`` for every job, ``workers`` at a time; yields ``(job, what it returned)`` as each is done. To be
+    do: Callable[[Any], Any], jobs: Sequence[tuple[str, Any]], workers: int, threads: int, done: int = 0
+) -> Iterator[tuple[str, Any]]:
+    """Call ``do(job)`` for every job, ``workers`` at a time; yields ``(name, what it returned)`` as each is done. To be
     used inside ``contextlib.closing``, so that the workers stop, saved, where the loop over it is left.
 
     One that raises does not take the others along: what it raised is raised here after the last. Where a process is
@@ -83,6 +92,7 @@ def run_all(
 
     Args:
         do: a function at the top of a module. It and the jobs are pickled.
+        jobs: the name of each, and what ``do`` is given.
         threads: that torch computes with in each worker.
         done: how many jobs were done before, for the progress bar.
 
@@ -93,7 +103,7 @@ def run_all(
     failures: list[BaseException] = []
     limit_threads(threads)
     if workers == 1:
-        for job in jobs:
+        for name, job in jobs:
             try:
                 found = do(job)
             except Interrupted:
@@ -101,7 +111,7 @@ def run_all(
             except Exception as error:
                 failures.append(error)
             else:
-                yield job, found
+                yield name, found
     else:
         yield from _run_in_pool(do, jobs, workers, threads, done, failures)
     if failures:
@@ -109,7 +119,7 @@ def run_all(
 
 
 def _run_in_pool(do, jobs, workers, threads, done, failures):
-    context, pending, restarts = multiprocessing.get_context("spawn"), list(jobs), 0
+    context, pending, restarts = multiprocessing.get_context("spawn"), dict(jobs), 0
     stop, numbers, lock = context.Event(), context.Value("i", 0), context.RLock()
     tqdm.set_lock(lock)
     with (
@@ -118,16 +128,16 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
     ):
         while pending:
             pool = ProcessPoolExecutor(workers, context, _begin, (stop, numbers, workers, threads, lock))
-            futures = {pool.submit(_work, do, job): job for job in pending}
+            futures = {pool.submit(_work, do, job): name for name, job in pending.items()}
             try:
                 for future in as_completed(futures):
-                    error, job = future.exception(), futures[future]
+                    error, name = future.exception(), futures[future]
                     if isinstance(error, BrokenProcessPool):
                         raise error
-                    pending.remove(job)
+                    del pending[name]
                     bar.update()
                     if error is None:
-                        yield job, future.result()
+                        yield name, future.result()
                     else:
                         failures.append(error)
             except BrokenProcessPool:

@@ -42,8 +42,9 @@ def killed_always(job):
 
 
 def results(do, jobs, count):
-    with contextlib.closing(workers.run_all(do, jobs, count, threads=1)) as found:
-        return dict(found)
+    named = [(str(number), job) for number, job in enumerate(jobs)]
+    with contextlib.closing(workers.run_all(do, named, count, threads=1)) as found:
+        return {jobs[int(name)]: result for name, result in found}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -64,10 +65,10 @@ def test_a_run_that_fails_does_not_take_the_others_along(count):
     found = []
     with (
         pytest.raises(RunFailed, match="three is too many"),
-        contextlib.closing(workers.run_all(fail_at_three, range(6), count, threads=1)) as jobs,
+        contextlib.closing(workers.run_all(fail_at_three, [(f"{n}", n) for n in range(6)], count, threads=1)) as jobs,
     ):
         found.extend(jobs)
-    assert sorted(found) == [(job, job) for job in (0, 1, 2, 4, 5)]
+    assert sorted(found) == [(f"{job}", job) for job in (0, 1, 2, 4, 5)]
 
 
 def test_a_run_whose_process_is_killed_begins_again(tmp_path, capfd):
@@ -101,7 +102,7 @@ from tests.lab1.engine.test_workers import wait_for_a_signal
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    jobs = [(str(folder), number) for number in range(4)]
+    jobs = [(str(number), (str(folder), number)) for number in range(4)]
     with interruptible(folder), contextlib.closing(workers.run_all(wait_for_a_signal, jobs, 2, threads=1)) as found:
         print(list(found))
 """
