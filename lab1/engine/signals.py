@@ -55,8 +55,8 @@ def _untouched() -> bool:
 
 
 class StopSignals:
-    """Inside ``with``, SIGINT (Ctrl-C) or SIGTERM is noted in ``received``; a second one stops the process at once. In a
-    job of submitit it is SIGUSR2 alone, by which Slurm announces that the job's time is up or its place needed."""
+    """Inside ``with``, SIGINT (Ctrl-C) or SIGTERM is noted in ``received``; a second one stops the process at once. In
+    a job of submitit it is SIGUSR2 alone, by which Slurm announces that the job's time is up or its place needed."""
 
     received = 0  # the signal's number, once there was one
 
