@@ -19,11 +19,13 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import Real, RunConfig, flag, require
+from lab1.engine.config import Real, flag, require
 from lab1.engine.launch import launch, prepare
+from lab1.engine.workers import SeriesConfig
 
 NETWORKS = {"plain": False, "residual": True}
 WINDOW = 10  # last iterations that the norms "at the end" are means of; "at the start" is the first iteration alone
@@ -31,15 +33,11 @@ LINES, POINTS = 6, 33  # lines between two images each, at most, and points on o
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(SeriesConfig):
     """The flags of this script."""
 
     depths: tuple[int, ...] = (5, 10, 20, 25)
     """Numbers of two-convolution blocks to compare at."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of initial weights, split and batches."""
-    seed: int = 0
-    """Stays 0: here it is --seeds that counts."""
     norm: Literal["batch", "none"] = "batch"
     """What follows each convolution: batch normalisation, or nothing."""
     width: int = 16
@@ -63,11 +61,9 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
-        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
-        for flag_name, example in (("depths", "5 20"), ("seeds", "0 1 2")):
-            values = getattr(self, flag_name)
-            require(len(values) > 0, f"--{flag_name}: at least one is needed, such as --{flag_name} {example}")
-            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
+        require(len(self.depths) > 0, "--depths: at least one is needed, such as --depths 5 20")
+        depths = self.depths
+        require(len(set(depths)) == len(depths), f"--depths {' '.join(map(str, depths))}: one is there twice")
         require(self.iterations >= 1, f"--iterations {self.iterations}: at least 1 is needed")
         for depth, seed in itertools.product(self.depths, self.seeds):
             self.network(depth, seed, "plain").check()
@@ -160,6 +156,20 @@ def compare(config: Config, depth: int, seed: int, images, folder: Path) -> list
     return entries
 
 
+@cache
+def load_images(dataset: str, data_folder: Path, download: bool = False):
+    """The data set of a comparison: loaded once in each process."""
+    from lab1.images import datasets
+
+    return datasets.load(dataset, data_folder, channels=3, size=32, download=download)
+
+
+def compare_one(job: tuple[Config, dict[str, Any], Path]) -> list[dict[str, Any]]:
+    """``compare`` for one depth and seed, as another process is given it: the flags, what the plan says, the folder."""
+    config, pair, folder = job
+    return compare(config, **pair, images=load_images(config.dataset, config.data_folder()), folder=folder)
+
+
 def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
     """Means over some iterations: of the loss, of each layer's norm, and the first layer's as a multiple of the last's
     (None where either is 0)."""
@@ -208,20 +218,21 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Compare at every depth and seed that is not done yet; returns the summary."""
+    from lab1 import compare_gradients  # by the name under which other processes import it
     from lab1.engine import distributed
-    from lab1.engine.series import interruptible, open_series, write_series
-    from lab1.images import datasets
+    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a comparison runs in one process, without torchrun")
-    images = datasets.load(config.dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
-    config.dataset = images.name
+    config.dataset = load_images(config.dataset, config.data_folder(), not config.dry_run).name
     plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
     folder, runs, left = open_series(config, plan, summary)
     with interruptible(folder):
-        for pair in left:
-            print(f"depth {pair['depth']}, seed {pair['seed']}: {config.iterations} iterations", flush=True)
-            runs += compare(config, **pair, images=images, folder=folder)
+        done = each(
+            config, device, plan, left, compare_gradients.compare_one, lambda one: (config, one, folder), folder
+        )
+        for _, entries in done:
+            runs = in_order([*runs, *entries], plan)
             write_series("lab1/compare_gradients.py", config, device, folder, summary(runs), runs)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}")

@@ -18,12 +18,14 @@ finite counts as failed to train. --resume with further --depths or --seeds exte
 import dataclasses
 import itertools
 import statistics
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
+from lab1.engine.workers import SeriesConfig
 
 SETTINGS = {
     "cnn": dict(
@@ -50,7 +52,7 @@ SETTINGS = {
 
 
 @dataclasses.dataclass
-class Config(TrainConfig):
+class Config(SeriesConfig, TrainConfig):
     """The flags of this script. Those without a default take it from SETTINGS, by family."""
 
     family: Literal["cnn", "mlp"] = "cnn"
@@ -58,10 +60,6 @@ class Config(TrainConfig):
     two to a block."""
     depths: Annotated[tuple[int, ...], flag("INT ...")] = ()
     """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds; each trains all networks, on its own split."""
-    seed: int = 0
-    """Stays 0: here it is --seeds that counts."""
     norm: Annotated[Literal["batch", "none"] | None, flag("{batch,none}")] = None
     """What follows each convolution (default: batch); an MLP has none."""
     init: Literal["default", "he"] = "default"
@@ -96,11 +94,8 @@ class Config(TrainConfig):
 
     def check(self) -> None:
         super().check()
-        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
-        require(len(self.seeds) > 0, "--seeds: at least one is needed, such as --seeds 0 1 2")
-        for flag_name in ("depths", "seeds"):
-            values = getattr(self, flag_name)
-            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
+        depths = self.depths
+        require(len(set(depths)) == len(depths), f"--depths {' '.join(map(str, depths))}: one is there twice")
         require(self.family == "cnn" or self.norm == "none", f"--norm {self.norm}: an MLP has none")
         for run in networks(self):
             pairs = self.family == "cnn" or (run["depth"] >= 2 and run["depth"] % 2 == 0)
@@ -121,7 +116,7 @@ def networks(config: Config) -> list[dict[str, Any]]:
 
 
 def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: int):
-    """The configuration of one network's run, as its own script has it; it is resumed where it was begun."""
+    """The configuration of one network's run, as its own script has it."""
     from lab1 import train_cnn, train_mlp
 
     if config.family == "cnn":
@@ -131,17 +126,28 @@ def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: i
     shared = {field.name for field in dataclasses.fields(script.Config)}
     values = {field: getattr(config, field) for field in shared if hasattr(config, field)}
     name = f"{'residual' if residual else 'plain'}-depth{depth}-seed{seed}"
-    resume = str(folder / name) if (folder / name).exists() else None
-    places = {"name": name, "model_dir": folder, "resume": resume}
+    places = {"name": name, "model_dir": folder, "resume": None}
     return script.Config(**values | own | places | {"residual": residual, "seed": seed})
 
 
-def train(config, images) -> dict[str, Any]:
+@cache
+def load_images(family: str, dataset: str, data_folder: Path, download: bool = False):
+    """The data set of a sweep: loaded once in each process."""
+    from lab1.images import datasets
+
+    kind = {"channels": 3, "size": 32} if family == "cnn" else {"channels": 1, "size": 28}
+    return datasets.load(dataset, data_folder, **kind, download=download)
+
+
+def train(config) -> dict[str, Any]:
     """Train, validate and test one network; returns its entry in the sweep's results."""
     from lab1 import train_cnn, train_mlp
+    from lab1.engine.series import begin_or_resume
     from lab1.models import count_macs
 
-    script = train_cnn if isinstance(config, train_cnn.Config) else train_mlp
+    begin_or_resume(config)
+    script, family = (train_cnn, "cnn") if isinstance(config, train_cnn.Config) else (train_mlp, "mlp")
+    images = load_images(family, config.dataset, config.data_folder())
     trainer, (train_batches, validation, test) = script.set_up(config, images)
     entry = {
         "name": config.name,
@@ -195,23 +201,22 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Train every network that is not done yet; returns the summary."""
+    from lab1 import sweep_depth  # by the name under which other processes import it
     from lab1.engine import distributed, logbook
-    from lab1.engine.series import interruptible, open_series, write_series
-    from lab1.images import datasets
+    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a sweep runs in one process, without torchrun")
     config.precision = find_precision(config.precision, device)
-    kind = {"channels": 3, "size": 32} if config.family == "cnn" else {"channels": 1, "size": 28}
-    images = datasets.load(config.dataset, config.data_folder(), **kind, download=not config.dry_run)
-    config.dataset = images.name
+    config.dataset = load_images(config.family, config.dataset, config.data_folder(), not config.dry_run).name
     plan = networks(config)
     folder, runs, left = open_series(config, plan, summary)
     with interruptible(folder):
-        for network in left:
-            one = run_config(config, folder, **network)
-            print(f"[{plan.index(network) + 1}/{len(plan)}] {one.name}", flush=True)
-            runs.append(network | train(one, images))
+        done = each(
+            config, device, plan, left, sweep_depth.train, lambda one: run_config(config, folder, **one), folder
+        )
+        for network, entry in done:
+            runs = in_order([*runs, network | entry], plan)
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
     drawn = not left and (folder / "summary").exists()
     for residual, name in () if drawn else ((False, "plain"), (True, "residual")):

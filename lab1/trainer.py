@@ -334,14 +334,7 @@ class Trainer(Run):
             self.log.images("first batch/train", inputs[:64], 0)
 
     def _progress(self) -> tqdm:
-        # disable=None: no bar where standard error is no terminal.
-        return tqdm(
-            total=self.total_steps(),
-            initial=self.step,
-            unit=" steps",
-            disable=None if distributed.rank() == 0 else True,
-            leave=False,
-        )
+        return self.bar(self.total_steps(), self.step)
 
 
 def epoch_of(batches: Iterable, epoch: int, start: int) -> Iterator:

@@ -23,8 +23,9 @@ import statistics
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.engine.config import RunConfig, RunFailed, Whole, require
+from lab1.engine.config import RunFailed, Whole, require
 from lab1.engine.launch import launch, prepare
+from lab1.engine.workers import SeriesConfig
 
 # What each agent is: its script, and the flags that make it what it is.
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -40,7 +41,7 @@ Agent = Literal[tuple(AGENTS)]
 
 
 @dataclasses.dataclass
-class Config(RunConfig):
+class Config(SeriesConfig):
     """The flags of this script."""
 
     agents: tuple[Agent, ...] = ("ppo", "dqn", "reinforce")
@@ -49,9 +50,7 @@ class Config(RunConfig):
     """The environment's id in gymnasium, or NavigationGoal-v0; your own with the module that registers it, as
     my_envs:Maze-v0."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds, of everything random."""
-    seed: int = 0
-    """Stays 0: here it is --seeds that counts."""
+    """Seeds of everything random; each makes all runs."""
     steps: Whole = None
     """Steps of the environment for PPO and DQN (default: each one's own, as its script's --help shows)."""
     episodes: Whole = None
@@ -70,11 +69,9 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
-        require(self.seed == 0, f"--seed {self.seed}: use --seeds {self.seed}")
-        for flag_name in ("agents", "seeds"):
-            values = getattr(self, flag_name)
-            require(len(values) > 0, f"--{flag_name}: at least one is needed")
-            require(len(set(values)) == len(values), f"--{flag_name} {' '.join(map(str, values))}: one is there twice")
+        agents = self.agents
+        require(len(agents) > 0, "--agents: at least one is needed, such as --agents ppo dqn")
+        require(len(set(agents)) == len(agents), f"--agents {' '.join(agents)}: one is there twice")
         for agent, seed in itertools.product(self.agents, self.seeds):
             run_config(self, Path(), agent, seed).check()
 
@@ -90,20 +87,23 @@ def scripts() -> dict[str, Any]:
 
 
 def run_config(config: Config, folder: Path, agent: str, seed: int):
-    """The configuration of one run, as its own script has it; it is resumed where it was begun."""
+    """The configuration of one run, as its own script has it."""
     algorithm, flags = AGENTS[agent]
     length = {"episodes": config.episodes} if algorithm == "reinforce" else {"steps": config.steps}
     name = f"{agent}-seed{seed}"
-    resume = str(folder / name) if (folder / name).exists() else None
-    shared = {field: getattr(config, field) for field in ("env", "device", "precision", "compile", "dry_run")}
-    places = {"name": name, "model_dir": folder, "resume": resume}
+    shared = {
+        field: getattr(config, field) for field in ("env", "device", "precision", "compile", "dry_run", "threads")
+    }
+    places = {"name": name, "model_dir": folder, "resume": None}
     return scripts()[algorithm].Config(**shared | flags | length | places | {"seed": seed})
 
 
 def train(config) -> dict[str, Any]:
     """Train and test one agent; returns its entry in the comparison's results."""
+    from lab1.engine.series import begin_or_resume
     from lab3.algorithms.start import set_up
 
+    begin_or_resume(config)
     trainer = set_up(config)
     entry = {"name": config.name, "parameters": sum(parameter.numel() for parameter in trainer.model.parameters())}
     try:
@@ -170,12 +170,13 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every agent that is not done yet; returns the summary."""
     from gymnasium.spaces import Discrete
 
-    from lab1.engine.series import interruptible, open_series, write_series
+    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab3 import compare_agents  # by the name under which other processes import it
     from lab3.algorithms.start import environment
     from lab3.environments import vector
 
     device = prepare(config)
-    config.env = environment(config)
+    typed, config.env = config.env, environment(config)
     with vector.make_single(config.env) as env:  # what cannot be is said before anything is trained
         discrete = isinstance(env.action_space, Discrete)
     others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]
@@ -183,11 +184,14 @@ def main(config: Config) -> list[dict[str, Any]]:
     order = itertools.product(config.seeds, config.agents)  # a first seed of everything comes first
     plan = [{"agent": agent, "seed": seed} for seed, agent in order]
     folder, runs, left = open_series(config, plan, summary)
+
+    def job(one: dict[str, Any]):
+        # With its module, where it has one: other processes have to import it, too.
+        return dataclasses.replace(run_config(config, folder, **one), env=typed)
+
     with interruptible(folder):
-        for agent in left:
-            one = run_config(config, folder, **agent)
-            print(f"[{plan.index(agent) + 1}/{len(plan)}] {one.name}", flush=True)
-            runs.append(agent | train(one))
+        for agent, entry in each(config, device, plan, left, compare_agents.train, job, folder):
+            runs = in_order([*runs, agent | entry], plan)
             write_series("lab3/compare_agents.py", config, device, folder, summary(runs), runs)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}, or lab3/plot.py --runs {folder}")

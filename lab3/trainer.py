@@ -333,8 +333,7 @@ class RLTrainer(Trainer):
         checkpoint.save(content | {"step": self.best_step, "return": self.best_return}, self.folder / "best.pt")
 
     def _progress(self) -> tqdm:
-        # disable=None: no bar where standard error is no terminal.
-        return tqdm(total=self.total(), initial=self.done(), unit=" steps", disable=None, leave=False)
+        return self.bar(self.total(), self.done())
 
 
 # What a checkpoint holds of the fields above.

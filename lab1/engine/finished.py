@@ -13,6 +13,7 @@ from lab1.engine.config import REPOSITORY, RunConfig, require
 from lab1.engine.files import read_object
 
 PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
+PLACES += ("workers", "cluster", "slurm", "detach")  # and what beside it
 
 
 def shown(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lab1.engine import checkpoint, distributed, finished, logbook
+from lab1.engine import checkpoint, distributed, finished, logbook, workers
 from lab1.engine.config import UsageError
 from lab1.engine.files import MISFITS, reason
 from lab1.engine.files import in_words as kind_of
@@ -175,6 +175,18 @@ class Run:
             "environment": logbook.environment(self.device),
         }
         logbook.write_results(results, self.folder / "results.json")
+
+    def bar(self, total: int, done: int) -> tqdm:
+        """A progress bar; one below the other where runs are made side by side."""
+        return tqdm(
+            total=total,
+            initial=done,
+            unit=" steps",
+            desc=self.folder.name if workers.number else None,
+            position=workers.number or None,
+            disable=None if distributed.rank() == 0 else True,  # None: no bar where standard error is no terminal
+            leave=False,
+        )
 
     def say(self, line: str) -> None:
         """Print a line, from the first process alone, above the progress bar."""

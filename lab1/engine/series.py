@@ -12,15 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from lab1.engine import logbook
+from lab1.engine import logbook, workers
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 from lab1.engine.files import MISFITS, read_object, reason
 from lab1.engine.finished import is_published, shown
 from lab1.engine.unfinished import find_unfinished, read_settings
+from lab1.engine.workers import SeriesConfig
 
 # What may change when a series is resumed: which runs belong to it, and where it computes.
-FREE = ("depths", "agents", "seeds", "device", "data_dir", "model_dir", "name", "compile")
+FREE = (
+    "depths",
+    "agents",
+    "seeds",
+    "device",
+    "data_dir",
+    "model_dir",
+    "name",
+    "compile",
+    "workers",
+    "cluster",
+    "slurm",
+    "detach",
+)
 
 
 def open_series(
@@ -45,7 +60,8 @@ def open_series(
     else:
         folder = Path(config.resume)
         before = read_object(folder / "config.json")
-        changed = [name for name, value in config.as_dict().items() if name not in FREE and before.get(name) != value]
+        now = {name: value for name, value in config.as_dict().items() if name not in FREE}
+        changed = [name for name, value in now.items() if before.get(name, value) != value]
         flags = ", ".join("--" + name.replace("_", "-") for name in changed)
         require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json", logbook.script_name(config), summary)
@@ -70,6 +86,56 @@ def _is_done(plan: list[dict[str, Any]], folder: Path) -> bool:
     values = {key: settings.get(key + "s", list(dict.fromkeys(one[key] for one in plan))) for key in plan[0]}
     entries = [{key: entry.get(key) for key in values} for entry in read_entries(folder / "results.json")]
     return all(dict(zip(values, one, strict=True)) in entries for one in itertools.product(*values.values()))
+
+
+def each(
+    config: SeriesConfig,
+    device: torch.device,
+    plan: list[dict[str, Any]],
+    left: list[dict[str, Any]],
+    do: Callable[[Any], Any],
+    job: Callable[[dict[str, Any]], Any],
+    folder: Path,
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Make the runs of a series that are left, ``config.workers`` at a time; yields what the plan says of each and what
+    ``do`` returned of it, as they end.
+
+    Args:
+        do: makes one run. A function at the top of a module, which other processes import.
+        job: what ``do`` is given, of what the plan says of a run.
+        folder: of the series.
+    """
+    jobs = {", ".join(f"{name} {value}" for name, value in one.items()): (one, job(one)) for one in left}
+    named, done = [(name, work) for name, (_, work) in jobs.items()], len(plan) - len(left)
+    if config.cluster == "slurm":
+        from lab1.engine import cluster
+
+        runs = cluster.run_all(do, named, config.slurm, config.threads, folder.resolve(), config.detach)
+    else:
+        count = workers.how_many(config, len(left), device.type)
+        if count > 1:
+            print(f"{len(left)} runs, {count} at a time", flush=True)
+        runs = workers.run_all(do, named, count, config.threads, done)
+    with contextlib.closing(runs) as found:
+        for number, (name, result) in enumerate(found, start=done + 1):
+            tqdm.write(f"[{number}/{len(plan)}] {name}: done")
+            yield jobs[name][0], result
+
+
+def begin_or_resume(config: RunConfig) -> None:
+    """Have a run of a series go on where it was begun before, in its folder within that of the series."""
+    folder = config.runs_folder() / config.run_name()
+    if folder.exists():
+        config.resume = str(folder)
+
+
+def in_order(entries: list[dict[str, Any]], plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries in the order of the plan, whenever each was done; what the plan does not know comes first."""
+
+    def place(entry: dict[str, Any]) -> int:
+        return next((n for n, one in enumerate(plan) if all(entry.get(key) == one[key] for key in one)), -1)
+
+    return sorted(entries, key=place)
 
 
 def read_entries(

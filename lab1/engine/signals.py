@@ -55,7 +55,8 @@ def _untouched() -> bool:
 
 
 class StopSignals:
-    """Inside ``with``, SIGINT or SIGTERM is noted in ``received``; a second one stops the process at once."""
+    """Inside ``with``, SIGINT (Ctrl-C) or SIGTERM is noted in ``received``; a second one stops the process at once. In
+    a job of submitit it is SIGUSR2 alone, by which Slurm announces that the job's time is up or its place needed."""
 
     received = 0  # the signal's number, once there was one
 
@@ -63,7 +64,8 @@ class StopSignals:
         self.before = {}
         # Only the main thread may listen; in any other, signals do what they always did.
         with contextlib.suppress(ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
+            in_a_job = "SUBMITIT_EXECUTOR" in os.environ
+            for number in (signal.SIGUSR2,) if in_a_job else (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._receive)
         return self
 

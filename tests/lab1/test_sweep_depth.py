@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1 import sweep_depth
-from lab1.engine.config import Interrupted, UsageError
+from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab1.engine.launch import parse
 from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
+from tests.exactness import assert_equal
 
 # 1,295 digits in batches of 256 are 6 steps an epoch.
-FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu".split()
+FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu --workers 1".split()
 STEPS = 12
 
 # The script, which sends itself a real signal before one of its training steps.
@@ -150,9 +152,38 @@ def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(
         assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
 
 
+def without_clocks(content):
+    """What a results.json says, but for seconds and places."""
+    if isinstance(content, dict):
+        clocks = ("seconds", "workers", "model_dir")
+        return {name: without_clocks(value) for name, value in content.items() if name not in clocks}
+    return [without_clocks(value) for value in content] if isinstance(content, list) else content
+
+
+def test_two_workers_find_what_one_finds_also_when_they_are_stopped(whole, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "lab1" / "sweep_depth.py")]
+    flags = [*FLAGS, "--workers", "2", "--epochs", "2", "--model-dir", str(tmp_path)]
+    folder = tmp_path / "depth-mlp-digits"
+    process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(folder.glob("*-seed*/last.pt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)  # to the first process alone: it tells the others
+    _, said = process.communicate(timeout=120)
+    if process.returncode:  # else it was through before
+        assert process.returncode == 143, said
+        assert said.splitlines()[-1] == f"stopped and saved; go on with: --resume {folder}"
+        resumed = [*command, "--resume", str(folder), "--workers", "2"]
+        done = subprocess.run(resumed, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+    assert without_clocks(results(folder)) == without_clocks(results(whole))
+    for run in results(whole)["runs"]:
+        ours, theirs = (torch.load(place / run["name"] / "best.pt", weights_only=True) for place in (folder, whole))
+        assert_equal(ours["weights"], theirs["weights"])
+
+
 def test_resuming_a_finished_sweep_trains_what_was_added_alone(whole, monkeypatch):
     trained, train = [], sweep_depth.train
-    monkeypatch.setattr(sweep_depth, "train", lambda one, images: trained.append(one.name) or train(one, images))
+    monkeypatch.setattr(sweep_depth, "train", lambda one: trained.append(one.name) or train(one))
     untouched = {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))}
     sweep("--resume", whole, "--device", "cpu")
     assert trained == []

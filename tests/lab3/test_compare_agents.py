@@ -16,7 +16,7 @@ from lab1.engine.launch import parse
 from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
 from lab3 import compare_agents, train_ppo
 
-FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device cpu".split()
+FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device cpu --workers 1".split()
 
 # The script, which sends itself a real signal before one of its training steps.
 STRUCK = """
