@@ -261,7 +261,7 @@ def main(config: Config) -> None:
 
     matplotlib.use("Agg")
     matplotlib.rcParams["font.size"] = 11
-    runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run["script"] in FIGURES]
+    runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run.get("script") in FIGURES]
     write_figures(draw(figures_of, runs), config.figures_folder())
 
 

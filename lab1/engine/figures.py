@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from lab1.engine.config import UsageError, require
-from lab1.engine.files import MISFITS, Run, read_object, that_fit
+from lab1.engine.files import MISFITS, Run, in_words, read_object, that_fit
 
 # One colour has one meaning in all labs: those of Okabe & Ito (2008), which colour-blind people can tell apart.
 PARTS = {"train": "#8c8c8c", "validation": "#0072b2", "test": "#000000"}
@@ -100,9 +100,9 @@ def read_runs(folder: Path) -> list[Run]:
     for path in paths:
         try:
             run = read_object(path)
-            kinds = {"script": str, "config": dict, "dataset": str | None}
-            for name, kind in kinds.items():
-                require(isinstance(run.get(name), kind), f"{path} is of no script of these labs: it lacks {name!r}")
+            for name, kind in {"script": str, "config": dict, "dataset": str | None}.items():
+                fits = name not in run or isinstance(run[name], kind)
+                require(fits, f"{path} is of no script of these labs: {name!r} is {in_words(run.get(name))}")
             runs[path.parent] = run
         except (UsageError, FileNotFoundError) as error:
             print(f"passing over a run: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ BROKEN = {
     "a-number": "3",
     "empty": "",
     "cut": '{"script": ',
-    "no-script": '{"config": {}, "dataset": "mnist"}',
+    "no-script": '{"script": null, "config": {}, "dataset": "mnist"}',
     "no-config": '{"script": "x", "config": [], "dataset": "mnist"}',
     "no-dataset": '{"script": "x", "config": {}, "dataset": 3}',
 }
