@@ -1,6 +1,5 @@
 """Class activation maps, and three ways to ask how good a map is. Plain functions of tensors."""
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,6 +49,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, largest: float) -> np.ndarray:
         largest: the value that gets the last colour; 0 and what is below get the first. A map that is 0 everywhere,
             with ``largest`` 0, gets the first colour everywhere.
     """
+    import cv2
+
     height, width = image.shape[:2]
     heat = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     level = (heat.clip(0) / largest).clip(max=1) if largest > 0 else np.zeros_like(heat)

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -46,7 +45,10 @@ def read_image(path: Path) -> Example:
 
 def network_input(pixels: np.ndarray, about: dict[str, Any]) -> Tensor:
     """RGB uint8 ``[N, H, W, 3]`` or ``[H, W, 3]`` -> what the network was trained on, ``[N, 3, 32, 32]`` float32."""
-    pixels = pixels if pixels.ndim == 4 else cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA)[None]
+    if pixels.ndim == 3:
+        import cv2
+
+        pixels = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA)[None]
     scaled = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
     mean, std = (torch.tensor(about[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     return (scaled - mean) / std
@@ -75,6 +77,8 @@ def contact_sheet(
     shown as 0. Where the true class is not among the ``top`` most probable, it takes the place of the last of them; its
     title is bold. A known box is drawn dashed.
     """
+    import cv2
+
     classes, top = about["classes"], min(top, len(about["classes"]))
     device = next(model.parameters()).device
     figure = Figure(figsize=(1.8 * (top + 1), 2.15 * len(examples) + 0.8), layout="constrained", dpi=110)
