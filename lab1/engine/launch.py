@@ -5,7 +5,6 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 
 import contextlib
 import dataclasses
-import errno
 import io
 import json
 import os
@@ -20,8 +19,10 @@ import tyro
 
 from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
-from lab1.engine.devices import find_device
+from lab1.engine.devices import check_compiler, find_device
+from lab1.engine.failures import in_one_line
 from lab1.engine.signals import interruptible_imports
+from lab1.engine.streams import lost_output, prepare_streams, start_in_utf8
 
 
 def parse(config_class: type, arguments: list[str], description: str) -> Any:
@@ -106,19 +107,23 @@ def _saved_arguments(config_class, folder):
 def launch(main: Callable[[Any], Any], config_class: type) -> None:
     """Run a script: parse the command line, call ``main(config)``, and exit as the README promises.
 
-    0 done; 2 the user asked what cannot be done; 1 the run failed; 130 / 143 stopped by SIGINT / SIGTERM. Each but
-    the first with one line on standard error. A bug keeps its traceback.
+    0 done; 2 the user asked what cannot be done; 1 the run, or the machine, failed; 130 / 143 stopped by SIGINT /
+    SIGTERM. Each but the first with one line on standard error. A bug keeps its traceback.
     """
+    start_in_utf8()
+    prepare_streams()
+    os.environ["MPLBACKEND"] = "Agg"  # figures are files, whatever a notebook's shell has set
+    config = None
     threading.excepthook = _thread_failed
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a Windows console may lack a character, such as ±
     try:
         with interruptible_imports():
             description = sys.modules[config_class.__module__].__doc__ or ""
             # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
             description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
-            main(parse(config_class, sys.argv[1:], description))
+            config = parse(config_class, sys.argv[1:], description)
+            main(config)
+        if (failure := lost_output()) is not None:
+            _leave(1, f"error: what was printed could not be written: {failure.strerror}")
     except UsageError as error:
         _leave(2, f"error: {error}")
     except RunFailed as error:
@@ -127,10 +132,12 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
         _leave(128 + stop.signal_number, str(stop))
     except KeyboardInterrupt:
         _leave(130, "stopped")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+    except Exception as error:
+        failure = in_one_line(error, config)
+        if failure is None:
             raise
-        _leave(1, f"error: cannot write {error.filename or 'the run'}: {error.strerror}; make room, then --resume it")
+        status, line = failure
+        _leave(status, f"error: {line}")
     finally:
         if "torch.distributed" in sys.modules:
             from lab1.engine import distributed
@@ -153,7 +160,8 @@ def _leave(status: int, message: str) -> None:
 def prepare(config: RunConfig):
     """What a script does first: seed every global generator, find the device, join the other processes of a torchrun.
 
-    Returns the ``torch.device``. Raises UsageError for a device that is not there.
+    Returns the ``torch.device``. Raises UsageError for a device that is not there,
+    and for ``--compile`` where nothing can be compiled.
     """
     import numpy
     import torch
@@ -164,5 +172,7 @@ def prepare(config: RunConfig):
     numpy.random.seed(config.seed % 2**32)
     torch.manual_seed(config.seed)
     device = find_device(config.device)
+    if config.compile:
+        check_compiler(device)
     distributed.start(device)
     return device
