@@ -31,8 +31,8 @@ class LastingFile(io.FileIO):
 
 def start_in_utf8() -> None:
     """Start this program again in Python's UTF-8 mode (PEP 540) where the locale has names of files read otherwise:
-    TensorBoard writes to the UTF-8 of a name alone. What is printed stays in the locale's encoding, unless that is ASCII,
-    as the locale C has it, which says nothing of the terminal."""
+    TensorBoard writes to the UTF-8 of a name alone. What is printed stays in the locale's encoding, unless that is
+    ASCII, as in the locale C, which says nothing of the terminal."""
     if os.name == "posix" and sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         encoding = getattr(sys.stdout, "encoding", None) or "ascii"
         if codecs.lookup(encoding).name != "ascii":
@@ -54,7 +54,7 @@ def prepare_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
 
 

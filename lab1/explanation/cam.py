@@ -90,7 +90,8 @@ def deletion_insertion_auc(
     """
     count, _, height, width = images.shape
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(height * width).expand(count, -1).contiguous())
+    places = torch.arange(height * width, device=order.device).expand(count, -1).contiguous()
+    rank = torch.empty_like(order).scatter_(1, order, places)
     rank = rank.reshape(count, 1, height, width)
     blurred = gaussian_blur(images, 11, 5.0)
     deletion, insertion = [], []
