@@ -50,7 +50,6 @@ def no_opencv(tmp_path):
     [
         ("lab3/train_ppo.py", ["--env", "CartPole-v1"]),
         ("lab3/train_dqn.py", ["--env", "NavigationGoal-v0"]),
-        ("lab3/train_reinforce.py", []),
         ("lab3/play.py", []),
         ("lab1/train_mlp.py", ["--dataset", "digits"]),
     ],
@@ -74,7 +73,7 @@ def test_without_opencv_what_draws_says_what_to_install(tmp_path, run_script, no
     assert (done.returncode, done.stderr) == (1, NO_OPENCV)
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg"])
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "TkAgg"])
 def test_figures_are_drawn_whatever_backend_is_set(tmp_path, run_script, backend):
     place, env = tmp_path / "runs", {"MPLBACKEND": backend}
     arguments = ["--dataset", "digits", "--dry-run", "--name", "a", "--model-dir", place]
@@ -87,7 +86,7 @@ def test_figures_are_drawn_whatever_backend_is_set(tmp_path, run_script, backend
 
 
 def shell(command: str, tmp_path) -> tuple[subprocess.CompletedProcess, bool]:
-    """Run a command of the shell with ``PROGRAM`` for ``script``; what it did, and whether the script got to its end."""
+    """Run a command of the shell with ``PROGRAM`` for ``script``; what it did, and whether that got to its end."""
     done = tmp_path / "done"
     (tmp_path / "program.py").write_text(PROGRAM.format(done=str(done)))
     command = command.replace("script", f"{sys.executable} {tmp_path / 'program.py'}")
@@ -114,7 +113,7 @@ def test_a_reader_that_leaves_or_was_never_there_stops_nothing(tmp_path, command
 
 
 @posix
-@pytest.mark.parametrize("script", ["lab1/train_mlp.py", "lab1/plot.py", "lab3/train_ppo.py"])
+@pytest.mark.parametrize("script", ["lab1/plot.py", "lab3/train_ppo.py"])
 def test_help_into_head_is_clean(script):
     command = f"{sys.executable} {REPOSITORY / script} --help | head -1; exit ${{PIPESTATUS[0]}}"
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
@@ -138,19 +137,14 @@ def test_output_that_found_no_room_is_said_at_the_end(tmp_path):
 @posix
 def test_no_file_takes_the_number_of_a_closed_standard_error(tmp_path):
     """What a library in C complains of goes to number 2, whichever file that is."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        PROGRAM.format(done=str(tmp_path / "done"))
-        .replace(
-            "    from tqdm import tqdm\n",
-            "    import os\n    file = open({0!r}, 'w')\n    os.write(2, b'noise')\n    return\n",
-        )
-        .replace("{0!r}", repr(str(tmp_path / "file")))
-    )
+    program, file = tmp_path / "program.py", tmp_path / "file"
+    writes = f"    import os\n    file = open({str(file)!r}, 'w')\n    os.write(2, b'noise')\n    return\n"
+    text = PROGRAM.format(done=str(tmp_path / "done"))
+    program.write_text(text.replace("    from tqdm import tqdm\n", writes))
     command = f"{sys.executable} {program} 2>&-"
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run(["bash", "-c", command], timeout=60, env=env).returncode == 0
-    assert (tmp_path / "file").read_bytes() == b""
+    assert file.read_bytes() == b""
 
 
 @posix
@@ -178,7 +172,7 @@ def test_a_name_that_is_no_utf_8_is_refused_in_one_line(tmp_path):
     assert done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("argument", ["http://x:99999/", "http://[::1", "http://", "~nosuchuser/text", "a" * 300])
+@pytest.mark.parametrize("argument", ["http://x:99999/", "~nosuchuser/text", "a" * 300])
 def test_a_text_that_cannot_be(tmp_path, run_script, argument):
     done = run_script("lab2/train_gpt.py", "--text", argument, "--dry-run", "--model-dir", tmp_path / "runs")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -205,3 +199,34 @@ def test_a_network_beyond_all_memory_names_its_flag(tmp_path, run_script):
     done = run_script("lab1/train_mlp.py", *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: there is not enough memory for another 2,920.6 GiB: lower --hidden\n"
+
+
+def test_a_run_folder_that_is_removed_while_training(tmp_path, run_script):
+    """By the program itself, as the first epoch ends."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import shutil, sys\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('best.pt.tmp'):\n"
+        f"        shutil.rmtree({str(tmp_path / 'runs' / 'a')!r}, ignore_errors=True)\n"
+        "sys.addaudithook(hook)\n"
+    )
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    arguments = ["--dataset", "digits", "--dry-run", "--name", "a", "--model-dir", tmp_path / "runs"]
+    done = run_script("lab1/train_mlp.py", *arguments, env=env)
+    place = tmp_path / "runs" / "a" / "best.pt.tmp"
+    assert done.returncode == 1
+    assert done.stderr == f"error: {place}: No such file or directory; it was moved or removed\n"
+
+
+@posix
+def test_too_few_files_may_be_open(tmp_path):
+    """The limit is set once the libraries are there, as a folder of many runs meets it."""
+    found, at_the_end = shell("script", tmp_path)
+    assert (found.returncode, at_the_end) == (0, True)
+    program = tmp_path / "program.py"
+    few = "    import resource\n    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+    program.write_text(program.read_text().replace("    open(", few + "    open("))
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, env=env)
+    help_ = "Too many open files; close other programs, or raise the limit: ulimit -n 4096"
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path / 'done'}: {help_}\n")
