@@ -34,7 +34,7 @@ def test_the_stand_in_refuses_what_mps_does():
     with pytest.raises(TypeError, match="float64"):
         on_mps([1.0]).double().cpu()
     with pytest.raises(TypeError, match="float64"):
-        on_mps([1.0]) * torch.ones(1, dtype=torch.float64)
+        torch.mul(on_mps([1.0]), torch.ones(1, dtype=torch.float64))
     assert type(on_mps([1.0]).cpu().double()) is torch.Tensor
 
 

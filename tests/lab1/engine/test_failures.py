@@ -87,9 +87,9 @@ def system(number: int, *place) -> OSError:
         ),
         (MemoryError(), 1, "there is not enough memory: close other programs"),
         (
-            RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors might be"),
+            RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might be"),
             1,
-            "the GPU cannot be used: CUDA-capable device(s) is/are busy or unavailable; --device cpu computes without it",
+            "the GPU cannot be used: all CUDA-capable devices are busy or unavailable; --device cpu computes without it",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
