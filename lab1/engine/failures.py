@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 # A shared library as systems name it in a complaint, and what installs it.
@@ -73,12 +74,12 @@ def in_one_line(error: Exception, config: Any = None) -> tuple[int, str] | None:
         return 1, f"the network failed: {text or type(error).__name__}; try again"
     if isinstance(error, UnicodeEncodeError) and re.search("[\udc80-\udcff]", error.object):
         return 2, f"{os.fsencode(error.object)!r} is not UTF-8; choose another name"
-    return _of_the_system(error, text) if isinstance(error, OSError) else None
+    return _of_the_system(error, text, config) if isinstance(error, OSError) else None
 
 
-def _of_the_system(error: OSError, text: str) -> tuple[int, str] | None:
+def _of_the_system(error: OSError, text: str, config: Any) -> tuple[int, str] | None:
     place, reason = error.filename or "the run", error.strerror or text
-    if error.errno in OURS:
+    if error.errno in OURS or (error.errno == errno.ENOENT and not _was_there(error.filename, config)):
         return None
     if error.errno in FULL:
         return 1, f"cannot write {place}: {reason}; make room, then --resume it"
@@ -90,6 +91,17 @@ def _of_the_system(error: OSError, text: str) -> tuple[int, str] | None:
         return 1, f"the network failed: {text}; try again"
     where = f"{place}: " if error.filename is not None else ""
     return 1, f"{where}{reason}" + (f"; {HELP[error.errno]}" if error.errno in HELP else "")
+
+
+def _was_there(file: Any, config: Any) -> bool:
+    """Whether a file that is not found is one that others may have removed: its whole folder is gone, or it lies among
+    runs or data. Of any other file it is a bug to look for it."""
+    if not isinstance(file, (str, bytes)):
+        return False
+    path = Path(os.fsdecode(file)).absolute()
+    folders = [getattr(config, name)() for name in ("runs_folder", "data_folder") if hasattr(config, name)]
+    folders += [Path(config.resume)] if getattr(config, "resume", None) else []
+    return not path.parent.exists() or any(path.is_relative_to(folder.absolute()) for folder in folders)
 
 
 def _importing(error: Exception) -> str:

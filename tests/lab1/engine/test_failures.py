@@ -87,9 +87,10 @@ def system(number: int, *place) -> OSError:
         ),
         (MemoryError(), 1, "there is not enough memory: close other programs"),
         (
-            RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might be"),
+            RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors"),
             1,
-            "the GPU cannot be used: all CUDA-capable devices are busy or unavailable; --device cpu computes without it",
+            "the GPU cannot be used: no kernel image is available for execution on the device; "
+            "--device cpu computes without it",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
@@ -115,6 +116,8 @@ def test_what_the_machine_does_is_one_line(error, status, line):
         ModuleNotFoundError("No module named 'lab1.none'", name="lab1.none"),
         ModuleNotFoundError("No module named 'torch.none'", name="torch.none"),
         system(errno.EBADF),
+        system(errno.ENOENT, "a.txt"),
+        system(errno.ENOENT),
         UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range(128)"),
     ],
     ids=repr,
@@ -221,3 +224,12 @@ def test_more_threads_and_environments_than_any_machine_has(flags, line):
     with pytest.raises(UsageError) as caught:
         PPOConfig(**flags).check()
     assert str(caught.value) == line
+
+
+def test_a_file_that_is_gone_is_the_users_among_runs_and_data_and_a_bug_elsewhere(tmp_path):
+    config = Sizes(model_dir=tmp_path / "runs", data_dir=tmp_path / "data", resume=str(tmp_path / "moved"))
+    for name in ("runs", "data", "moved", "other"):
+        (tmp_path / name).mkdir()
+        line = in_one_line(system(errno.ENOENT, str(tmp_path / name / "file")), config)
+        gone = (1, f"{tmp_path / name / 'file'}: No such file or directory; it was moved or removed")
+        assert line == (None if name == "other" else gone)
