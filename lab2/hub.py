@@ -25,7 +25,7 @@ def locate(name: str, data_folder: Path) -> Path | None:
     Raises:
         UsageError: where there is none and it cannot be a name of the hub either.
     """
-    for place in (Path(name).expanduser(), data_folder / Path(name).name):
+    for place in (Path(os.path.expanduser(name)), data_folder / Path(name).name):
         if place.exists() and Path(name).name:
             return place
     known = len(Path(name).parts) in (1, 2) and not Path(name).is_absolute() and not name.startswith((".", "~"))

@@ -5,10 +5,14 @@ Nothing here imports torch at the top: ``--help`` answers at once.
 
 import dataclasses
 import math
+import os
 from typing import Annotated, Any, ClassVar, Literal
 
 from lab1.engine.config import Anneal, Real, RunConfig, Whole, flag, require
 from lab1.engine.launch import prepare
+
+THREADS_PER_CORE = 16  # at most; more only wait for each other, and the system may refuse them
+MOST_COPIES = 100_000  # of an environment; its episodes of evaluation are played side by side
 
 # The table: for each algorithm "any" environment's values, and what an environment has of its own. A flag that is given
 # takes precedence. Most begin from those of RL Baselines3 Zoo, and were changed where validation episodes said so.
@@ -186,10 +190,16 @@ class RLConfig(RunConfig):
         super().check()
         counts = ("num_envs", "evaluations", "evaluation_episodes", "test_episodes", "threads")
         self.check_counts(*counts)
+        for name in ("num_envs", "evaluation_episodes", "test_episodes"):
+            value = getattr(self, name)
+            fits = f"at most {MOST_COPIES:,} copies of an environment fit in memory"
+            require(value <= MOST_COPIES, f"--{name.replace('_', '-')} {value}: {fits}")
         require(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"--learning-rate {self.learning_rate}: a positive number is needed, such as 0.001",
         )
+        most = THREADS_PER_CORE * (os.cpu_count() or 1)
+        require(self.threads <= most, f"--threads {self.threads}: at most {most} will do on this machine's cores")
         require(0 <= self.gamma <= 1, f"--gamma {self.gamma}: a number from 0 to 1 is needed, such as 0.99")
         require(min(self.hidden) >= 1, f"--hidden {' '.join(map(str, self.hidden))}: each width must be 1 or more")
         require(

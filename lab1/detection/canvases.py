@@ -7,7 +7,6 @@ corner; x1 and y1 lie just beyond.
 
 import dataclasses
 
-import cv2
 import numpy as np
 import torch
 
@@ -60,6 +59,8 @@ def _draw_grid(digits, labels, random):
 
 
 def _draw_random(digits, labels, random):
+    import cv2
+
     canvas, boxes, classes = np.zeros((SIDE, SIDE), np.uint8), [], []
     for _ in range(random.integers(4, 11)):
         start, end = random.integers(0, SIDE, (2, 2)).tolist()
@@ -113,6 +114,8 @@ def _brighten(canvas, image, x, y):
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """A square image ``[H, H]`` scaled to ``[size, size]``. Digits, training windows and the levels of the pyramid are
     all scaled in this way, so that a detector meets the kind of blur that it learned from."""
+    import cv2
+
     shrinks = size < len(image)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
@@ -125,6 +128,8 @@ def windows(canvases: Canvases, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     box has an intersection over union (IoU) with a digit's of 0.55 or more is that digit, one below 0.35 is
     background, and what lies between is left out: so half and off-centre digits are background.
     """
+    import cv2
+
     random = np.random.default_rng(seed)
     images, labels = [], []
     for canvas, boxes, classes in zip(canvases.images, canvases.boxes, canvases.labels, strict=True):

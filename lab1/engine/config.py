@@ -20,6 +20,7 @@ import tyro
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BEING_MADE = re.compile(r"\..*\.tmp-[0-9a-f]{8}")  # the name of a run's folder before it is whole
 LONGEST_NAME = 120  # bytes of a run's name: file systems take 255, and Windows 260 characters of a whole path
+LARGEST = 10**9  # whole number that a flag takes: no count, size or step here is larger
 NOT_IN_NAMES = '<>:"/\\|?*'  # what one system or another takes in no file's name
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that are no file's on Windows
 
@@ -95,6 +96,10 @@ class RunConfig:
             UsageError: naming the flag, its value and what would be right.
         """
         require(0 <= self.seed < 2**63, f"--seed {self.seed}: a seed is a whole number from 0 to 2**63 - 1")
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                fits = not isinstance(number, int) or abs(number) <= LARGEST or name in ("seed", "seeds")
+                require(fits, f"--{name.replace('_', '-')} {number}: at most {LARGEST:,} will do")
         _nearest("--data-dir", self.data_folder())
         if self.resume not in (None, "auto"):
             return  # its folder is there, under whatever name, wherever it has been moved to

@@ -49,3 +49,21 @@ def find_precision(name: str, device) -> str:
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     hardware = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return "bf16" if device.type == "cpu" and hardware else "fp32"
+
+
+def check_compiler(device) -> None:
+    """Compile a tiny function, as ``--compile`` needs a compiler of C++ on a CPU and Triton on a GPU.
+
+    Raises:
+        UsageError: where that fails; it names what is missing.
+    """
+    import torch
+
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever it is that torch needs and does not find
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        needed = "Triton" if device.type == "cuda" else "a C++ compiler, such as g++"
+        raise UsageError(
+            f"--compile: torch cannot compile here ({lines[0].rstrip('.:')}); install {needed}, or leave it out"
+        ) from None

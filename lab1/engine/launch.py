@@ -5,7 +5,6 @@ Nothing here imports torch at the top: ``--help`` and a mistyped flag answer at 
 
 import contextlib
 import dataclasses
-import errno
 import io
 import os
 import random
@@ -19,10 +18,12 @@ import tyro
 
 from lab1.engine.complaints import LISTED, complaint, groups
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
-from lab1.engine.devices import find_device
+from lab1.engine.devices import check_compiler, find_device
+from lab1.engine.failures import in_one_line
 from lab1.engine.files import read_object
 from lab1.engine.finished import stands
 from lab1.engine.signals import interruptible_imports
+from lab1.engine.streams import lost_output, prepare_streams, start_in_utf8
 
 
 def parse(config_class: type, arguments: list[str], description: str) -> Any:
@@ -107,14 +108,14 @@ def _saved_arguments(config_class, folder):
 def launch(main: Callable[[Any], Any], config_class: type) -> None:
     """Run a script: parse the command line, call ``main(config)``, and exit as the README promises.
 
-    0 done; 2 the user asked what cannot be done; 1 the run failed; 130 / 143 stopped by SIGINT / SIGTERM. Each but
-    the first with one line on standard error. A bug keeps its traceback.
+    0 done; 2 the user asked what cannot be done; 1 the run, or the machine, failed; 130 / 143 stopped by SIGINT /
+    SIGTERM. Each but the first with one line on standard error. A bug keeps its traceback.
     """
+    start_in_utf8()
+    prepare_streams()
+    os.environ["MPLBACKEND"] = "Agg"  # figures are files, whatever a notebook's shell has set
+    config = None
     threading.excepthook = _thread_failed
-    os.environ["MPLBACKEND"] = "agg"  # figures are written to files, whatever a notebook's shell asks for
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a Windows console may lack a character, such as ±
     try:
         with interruptible_imports(), _one_process_speaks():
             description = sys.modules[config_class.__module__].__doc__ or ""
@@ -123,6 +124,8 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             config = parse(config_class, sys.argv[1:], description)
             if not isinstance(config, RunConfig) or stands(config) is None:
                 main(config)
+        if (failure := lost_output()) is not None:
+            _leave(1, f"error: what was printed could not be written: {failure.strerror}")
     except UsageError as error:
         _leave(2, f"error: {error}")
     except RunFailed as error:
@@ -131,24 +134,17 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
         _leave(128 + stop.signal_number, str(stop))
     except KeyboardInterrupt:
         _leave(130, "stopped")
-    except OSError as error:
-        if error.errno is None:
-            raise  # the system had no part in it
-        _leave(1, f"error: {_trouble(error)}")
+    except Exception as error:
+        failure = in_one_line(error, config)
+        if failure is None:
+            raise
+        status, line = failure
+        _leave(status, f"error: {line}")
     finally:
         if "torch.distributed" in sys.modules:
             from lab1.engine import distributed
 
             distributed.finish()
-
-
-def _trouble(error: OSError) -> str:
-    file = error.filename or "the run"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        return f"cannot write {file}: {error.strerror}; make room, then --resume it"
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-        return f"{file}: {error.strerror}; was its folder moved or deleted?"
-    return f"cannot read or write {file}: {error.strerror}"
 
 
 def _thread_failed(failure) -> None:
@@ -197,7 +193,8 @@ def _one_process_speaks() -> Iterator[None]:
 def prepare(config: RunConfig):
     """What a script does first: seed every global generator, find the device, join the other processes of a torchrun.
 
-    Returns the ``torch.device``. Raises UsageError for a device that is not there.
+    Returns the ``torch.device``. Raises UsageError for a device that is not there,
+    and for ``--compile`` where nothing can be compiled.
     """
     import numpy
     import torch
@@ -208,5 +205,7 @@ def prepare(config: RunConfig):
     numpy.random.seed(config.seed % 2**32)
     torch.manual_seed(config.seed)
     device = find_device(config.device)
+    if config.compile:
+        check_compiler(device)
     distributed.start(device)
     return device

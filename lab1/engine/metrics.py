@@ -28,7 +28,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 def macro_f1(confusion: Tensor) -> float:
     """The mean over classes of F1 = 2 TP / (2 TP + FP + FN), from a confusion matrix ``[true, predicted]``. A class
     that is neither there nor predicted counts 0."""
-    confusion = confusion.double()
+    confusion = confusion.cpu().double()  # in this order: MPS has no float64
     return (2 * confusion.diagonal() / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)).mean().item()
 
 
@@ -105,7 +105,7 @@ def bootstrap_interval(
         rows: ``[N, K]``, K numbers of each of N independent examples, such as the images of a test set.
         statistic: maps the means of the K columns, ``[resamples, K]``, to ``[resamples]``.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rows, generator = rows.cpu(), torch.Generator().manual_seed(seed)
     means = []
     for _ in range(resamples):
         chosen = torch.randint(len(rows), (len(rows),), generator=generator)

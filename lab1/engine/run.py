@@ -113,7 +113,7 @@ class Run:
             self.say(f"{finished.shown(self.folder)} is finished and tested: test {in_words(results['test'])}")
 
     def _restore(self) -> None:
-        content = checkpoint.load_newest(self.folder, self.device)
+        content = checkpoint.load_newest(self.folder)  # on the CPU: MPS could not hold the float64 in it
         if content is None:
             self.say(f"{self.folder} stopped before its first checkpoint: it starts again")
             return

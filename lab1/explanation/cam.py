@@ -1,6 +1,5 @@
 """Class activation maps, and three ways to ask how good a map is. Plain functions of tensors."""
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,6 +49,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, largest: float) -> np.ndarray:
         largest: the value that gets the last colour; 0 and what is below get the first. A map that is 0 everywhere,
             with ``largest`` 0, gets the first colour everywhere.
     """
+    import cv2
+
     height, width = image.shape[:2]
     heat = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     level = (heat.clip(0) / largest).clip(max=1) if largest > 0 else np.zeros_like(heat)
@@ -89,7 +90,8 @@ def deletion_insertion_auc(
     """
     count, _, height, width = images.shape
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(height * width).expand(count, -1).contiguous())
+    places = torch.arange(height * width, device=order.device).expand(count, -1).contiguous()
+    rank = torch.empty_like(order).scatter_(1, order, places)
     rank = rank.reshape(count, 1, height, width)
     blurred = gaussian_blur(images, 11, 5.0)
     deletion, insertion = [], []

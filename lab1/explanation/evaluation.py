@@ -81,7 +81,7 @@ def end_of_second_stage(model: nn.Module) -> int:
 def _mean(values: Tensor) -> dict[str, Any] | None:
     if len(values) == 0:
         return None
-    values = values.double().cpu()
+    values = values.cpu().double()  # in this order: MPS has no float64
     return {
         "mean": values.mean().item(),
         "interval": list(bootstrap_interval(values[:, None], lambda means: means[:, 0])),

@@ -47,7 +47,7 @@ def correlations(gradients: Tensor) -> Tensor:
     noise: shattered, in the words of Balduzzi et al. (2017), who find plain deep networks near the latter. A gradient
     of zero has nothing in common with any.
     """
-    gradients = gradients.double()
+    gradients = gradients.cpu().double()  # in this order: MPS has no float64
     unit = gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
     cosines = unit @ unit.T
     return torch.stack([cosines.diagonal(places).mean() for places in range(len(gradients))])

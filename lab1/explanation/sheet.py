@@ -73,6 +73,7 @@ def contact_sheet(
     shown as 0. Where the true class is not among the ``top`` most probable, it takes the place of the last of them; its
     title is bold. A known box is drawn dashed.
     """
+
     classes, top = about["classes"], min(top, len(about["classes"]))
     device = next(model.parameters()).device
     figure = Figure(figsize=(1.8 * (top + 1), 2.15 * len(examples) + 0.8), layout="constrained", dpi=110)

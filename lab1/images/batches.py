@@ -103,7 +103,7 @@ def pixel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+        share = torch.bincount(channel.reshape(-1), minlength=256).cpu().double() / channel.numel()
         mean = (share * values).sum()
         means.append(mean)
         deviations.append((share * (values - mean) ** 2).sum().sqrt().clamp(min=1e-3))

@@ -4,7 +4,6 @@ One object in each 32 x 32 image, of random size, place, angle and colour, on a 
 soft patches of colour, and streaks and corners in the colours of objects, one of them perhaps across the object.
 """
 
-import cv2
 import numpy as np
 import torch
 
@@ -93,6 +92,8 @@ def place(outlines: list[np.ndarray], random: np.random.Generator) -> np.ndarray
     angle = random.uniform(0, 2 * np.pi)
     centre = random.uniform(radius, SIZE - radius, 2)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    import cv2
+
     fine = np.zeros((SIZE * FINE, SIZE * FINE), np.uint8)
     # Filled together, an outline inside another one is a hole.
     corners = [np.floor((outline @ turn * radius + centre) * FINE).astype(np.int32) for outline in outlines]
@@ -102,6 +103,8 @@ def place(outlines: list[np.ndarray], random: np.random.Generator) -> np.ndarray
 
 def background(random: np.random.Generator) -> np.ndarray:
     """Clutter, RGB ``[32, 32, 3]`` in 0 .. 255: soft patches of colour under streaks and corners."""
+    import cv2
+
     patches = random.uniform(50, 205, (4, 4, 3))
     image = cv2.resize(patches, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     for _ in range(random.integers(2, 5)):
@@ -113,12 +116,16 @@ def background(random: np.random.Generator) -> np.ndarray:
 
 def streak(image: np.ndarray, random: np.random.Generator) -> None:
     """Draw a thin line of a random colour from anywhere to anywhere, in place."""
+    import cv2
+
     (x0, y0), (x1, y1) = random.integers(0, SIZE, (2, 2)).tolist()
     cv2.line(image, (x0, y0), (x1, y1), random.uniform(0, 255, 3).tolist(), 1)
 
 
 def corner(image: np.ndarray, random: np.random.Generator) -> None:
     """Draw a small bent stroke of a random colour, like a piece of some shape's edge, in place."""
+    import cv2
+
     points = random.integers(0, SIZE, 2) + random.integers(-6, 7, (3, 2))
     cv2.polylines(image, [points.astype(np.int32)], False, random.uniform(0, 255, 3).tolist(), 2)
 

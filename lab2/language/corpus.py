@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import http.client
+import os
 import re
 import shutil
 import sys
 import sysconfig
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,9 +78,14 @@ def load_corpus(source: str, data_folder: Path, download: bool = True) -> Corpus
                     print(f"{error}. Taking the source code of Python's standard library instead.", file=sys.stderr)
                 return Corpus(EMBEDDED, python_source())
         if source.startswith(("http://", "https://")):
+            try:
+                named = bool(urllib.parse.urlsplit(source).hostname) and urllib.parse.urlsplit(source).port != 0
+            except ValueError as error:
+                raise UsageError(f"--text {source}: this is no address: {error}") from None
+            require(named, f"--text {source}: this is no address; a server's name is needed")
             name = Path(source.split("?")[0].rstrip("/")).name or "page"
             return Corpus(Path(name).stem, fetch([source], data_folder / name, download))
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         require(path.is_file(), f"--text {source}: no such file; use a file, a URL, divina_commedia or python")
         return Corpus(path.stem, read_text(path))
 

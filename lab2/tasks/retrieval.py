@@ -175,7 +175,7 @@ def search(
 
     def scores(judgements: Judgements) -> tuple[Tensor, Tensor, Tensor]:
         asked = [data.queries[query] for query in judgements]
-        dense = (vectors(asked) @ encoded.T).double()
+        dense = (vectors(asked) @ encoded.T).cpu().double()
         return index.scores(asked, k1, b), dense, relevance(judgements, list(data.documents))
 
     weight, tried = 0.5, {}

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -32,6 +32,8 @@ class Gif:
         if self.added % self.every == 1 % self.every:
             height, width = picture.shape[:2]
             if width > GIF_WIDTH:
+                import cv2
+
                 picture = cv2.resize(
                     picture, (GIF_WIDTH, round(height * GIF_WIDTH / width)), interpolation=cv2.INTER_AREA
                 )
@@ -56,7 +58,9 @@ class Mp4:
             self.writer = self._open(width, height)
         self.writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
 
-    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+    def _open(self, width: int, height: int) -> Any:
+        import cv2
+
         for codec in MP4_CODECS:
             writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*codec), self.rate, (width, height))
             if writer.isOpened():

@@ -6,10 +6,10 @@ Importing this module registers it with gymnasium. ``NavigationGoal`` says what 
 
 from typing import Any
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from scipy import ndimage
 
 ENV_ID = "NavigationGoal-v0"
 LEFT, FORWARD, RIGHT = 0, 1, 2  # the actions
@@ -181,11 +181,15 @@ class NavigationGoal(gymnasium.Env):
         image = self._draw()
         if self.render_mode == "rgb_array":
             return image
+        import cv2
+
         cv2.imshow(ENV_ID, image[:, :, ::-1])
         cv2.waitKey(1000 // self.metadata["render_fps"])
         return None
 
     def _draw(self) -> np.ndarray:
+        import cv2
+
         def pixel(point) -> tuple[int, int]:
             return round(point[0] * PIXELS_PER_METRE), round((SIDE - point[1]) * PIXELS_PER_METRE)
 
@@ -209,6 +213,8 @@ class NavigationGoal(gymnasium.Env):
     def close(self) -> None:
         """Close the window, where there is one."""
         if self.render_mode == "human":
+            import cv2
+
             cv2.destroyAllWindows()
 
 
@@ -244,7 +250,7 @@ def free_cells(obstacles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     free = (np.minimum(x, y) > AGENT_RADIUS + margin) & (np.maximum(x, y) < SIDE - AGENT_RADIUS - margin)
     for centre_x, centre_y, radius in obstacles:
         free &= (x - centre_x) ** 2 + (y - centre_y) ** 2 > (radius + AGENT_RADIUS + margin) ** 2
-    _, parts = cv2.connectedComponents(free.astype(np.uint8), connectivity=4)
+    parts, _ = ndimage.label(free)  # neighbours share a side
     return np.stack([x[free], y[free]], -1), parts[free]
 
 

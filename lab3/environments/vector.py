@@ -95,6 +95,8 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     )
     space = env.observation_space
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
+        import cv2  # noqa: F401 (ResizeObservation needs it, and would not say why it cannot be loaded)
+
         env = GrayscaleObservation(ResizeObservation(env, (FRAME_SIZE, FRAME_SIZE)))
         return FrameStackObservation(env, FRAMES)
     if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):

@@ -192,6 +192,22 @@ def test_layouts_without_a_way_are_drawn_again():
         NavigationGoal(obstacles=300).reset(seed=0)
 
 
+def test_connected_parts_are_those_that_opencv_finds():
+    """In a thousand layouts, from empty to crowded."""
+    random = np.random.default_rng(0)
+    several = 0
+    for count in random.integers(0, 40, 1000):
+        obstacles = np.concatenate([random.uniform(0, 10, (count, 2)), random.uniform(0.4, 1, (count, 1))], 1)
+        cells, parts = free_cells(obstacles)
+        grid = np.zeros((40, 40), np.uint8)
+        rows, columns = (cells / 0.25 - 0.5).round().astype(int).T
+        grid[rows, columns] = 1
+        number, expected = cv2.connectedComponents(grid, connectivity=4)
+        np.testing.assert_array_equal(parts, expected[rows, columns])
+        several += number > 2
+    assert several > 300
+
+
 def test_the_same_seed_gives_the_same_episodes():
     def episodes(seed):
         env, actions = NavigationGoal(), np.random.default_rng(0).integers(0, 3, 300)
