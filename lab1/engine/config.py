@@ -78,8 +78,7 @@ class RunConfig:
     compile: bool = False
     """Compile the model with torch.compile: worth its half minute for long runs only."""
     resume: Annotated[str | None, flag("RUN")] = None
-    """RUN, or auto: go on with this run, a folder or a name under --model-dir, with the flags in its config.json; with
-    auto, go on with the newest unfinished run of this name and these flags, or begin it."""
+    """RUN, or auto: go on with this run, a folder or a name; auto begins or goes on with the one of these flags."""
     model_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder that runs are written to (default: model/ beside the script)."""
     name: Annotated[str | None, flag("NAME")] = None
