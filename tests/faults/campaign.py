@@ -1,0 +1,96 @@
+"""What the campaigns of this folder share: few inputs in every run of the tests and many with ``-m slow``; what counts
+as a clean end; and a look at what was written."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from lab1.engine.config import RunFailed, UsageError
+
+LONGEST_LINE = 1000  # characters of what a user is told
+
+
+def inputs(few: int, many: int):
+    """Test decorator: the parameter ``count`` is ``few``, and with ``-m slow`` it is ``many``."""
+    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)], ids=["few", "many"])
+
+
+def try_all(count: int, strategy: SearchStrategy, check: Callable[[Any], None], shrink: bool = True) -> None:
+    """Call ``check`` with ``count`` values of the strategy, always the same ones, and name the simplest that fails."""
+    phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if shrink else [])]
+    usual = settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    @usual
+    @given(strategy)
+    def each(value: Any) -> None:
+        check(value)
+
+    each()
+
+
+def ends_cleanly(call: Callable[[], Any], seconds: float = 30) -> Any:
+    """What the call returns, or None where it ends in one line for the user; anything else it raises is a fault, and so
+    is taking longer than this."""
+    with within(seconds):
+        try:
+            return call()
+        except (UsageError, RunFailed) as error:
+            check_line(str(error))
+        except SystemExit as stop:
+            assert not stop.code, f"exit status {stop.code} without a word"
+    return None
+
+
+def check_line(line: str) -> None:
+    """What a user is told is one line, and can be read."""
+    assert line.strip()
+    assert len(line.splitlines()) == 1, line
+    assert len(line) <= LONGEST_LINE, line
+    assert "Traceback" not in line
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Inside ``with``, TimeoutError is raised after so many seconds, where the system has such a clock."""
+    if os.name != "posix":
+        yield
+        return
+
+    def late(number: int, frame: Any) -> None:
+        raise TimeoutError(f"not done after {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder in these folders, with its size and the time it was written."""
+    found = {}
+    for folder in folders:
+        for place, names, files in os.walk(folder):
+            names[:] = [name for name in names if name not in ("__pycache__", ".git")]
+            for name in names:
+                found[os.path.join(place, name)] = (0, 0)
+            for name in files:
+                status = os.lstat(os.path.join(place, name))
+                found[os.path.join(place, name)] = (status.st_size, status.st_mtime_ns)
+    return found
