@@ -18,10 +18,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-LONGEST_MESSAGE = 1000  # characters
 LONGEST_NAME = 120  # bytes of a run's name: file systems take 255, and Windows 260 characters of a whole path
 NOT_IN_NAMES = '<>:"/\\|?*'  # what one system or another takes in no file's name
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that are no file's on Windows
+
+
+LONGEST_MESSAGE = 1000  # characters
 
 
 class OneLine(Exception):
