@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
+from lab2.tasks.choices import load_choices
+from lab2.tasks.search import SearchData, load_search
 from PIL import Image
 
-from lab1.images import datasets as images
-from lab2.tasks import datasets, retrieval, tiny
+from lab1.images import datasets
+from lab2.tasks import retrieval, tiny
+from lab2.tasks.datasets import load_texts
 from tests.faults.campaign import ends_cleanly, inputs, snapshot, try_all
 from tests.faults.mutations import altered_cells, altered_rows, damaged, folders, read_folder, write_folder
 
@@ -51,7 +54,7 @@ def test_texts_with_a_class(places, count):
 
     def check(content: dict) -> None:
         before = snapshot(write_folder(content, place))
-        found = ends_cleanly(lambda: datasets.load_texts(str(place), data, download=False))
+        found = ends_cleanly(lambda: load_texts(str(place), data, download=False))
         assert snapshot(place) == before
         for texts, labels in found.parts.values() if found else ():
             check_examples(texts, labels, [len(found.classes)] * len(texts))
@@ -68,7 +71,7 @@ def test_questions_with_choices(places, count):
 
     def check(content: dict) -> None:
         before = snapshot(write_folder(content, place))
-        found = ends_cleanly(lambda: datasets.load_choices(str(place), data, download=False))
+        found = ends_cleanly(lambda: load_choices(str(place), data, download=False))
         assert snapshot(place) == before
         for items, labels in found.parts.values() if found else ():
             check_examples(items, labels, [len(choices) for _, choices in items])
@@ -85,7 +88,7 @@ def test_a_collection_to_search(places, count):
 
     def check(content: dict) -> None:
         before = snapshot(write_folder(content, place))
-        found = ends_cleanly(lambda: datasets.load_search(str(place), data, download=False))
+        found = ends_cleanly(lambda: load_search(str(place), data, download=False))
         assert snapshot(place) == before
         if found is not None:
             results = ends_cleanly(lambda: search(found))
@@ -96,7 +99,7 @@ def test_a_collection_to_search(places, count):
     try_all(count, folders(files, change), check)
 
 
-def search(data: datasets.SearchData) -> dict:
+def search(data: SearchData) -> dict:
     """Search with vectors of chance."""
 
     def vectors(texts):
@@ -168,7 +171,7 @@ def test_folders_of_images(tmp_path, count):
 
     def check(content: dict, channels: int = 3) -> None:
         before = snapshot(write_folder(content, place))
-        found = ends_cleanly(lambda: images.load("folder", place, channels, 8, download=False))
+        found = ends_cleanly(lambda: datasets.load("folder", place, channels, 8, download=False))
         assert snapshot(place) == before
         if found is None:
             return
