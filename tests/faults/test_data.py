@@ -15,10 +15,10 @@ from lab1.images import datasets
 from lab2.tasks import retrieval, tiny
 from lab2.tasks.datasets import load_texts
 from tests.faults.campaign import ends_cleanly, inputs, snapshot, try_all
-from tests.faults.mutations import altered_cells, altered_rows, damaged, folders, read_folder, write_folder
+from tests.faults.mutations import Changed, altered_cells, altered_rows, damaged, damages, read_folder, write_folder
 
 
-def change(name: str, content: bytes) -> st.SearchStrategy[bytes]:
+def change(name: str, content: bytes) -> st.SearchStrategy[Changed]:
     """Damage to a file of a data set, by what kind of file it is."""
     if name.endswith(".jsonl"):
         return altered_rows(content) | damaged(content)
@@ -61,7 +61,7 @@ def test_texts_with_a_class(places, count):
             assert all(type(text) is str for text in texts)
 
     check(files)
-    try_all(count, folders(files, change), check)
+    try_all(count, damages(files, change), lambda damage: check(damage.of(files)))
 
 
 @inputs(30, 800)
@@ -78,7 +78,7 @@ def test_questions_with_choices(places, count):
             assert all(type(text) is str for question, choices in items for text in (question, *choices))
 
     check(files)
-    try_all(count, folders(files, change), check)
+    try_all(count, damages(files, change), lambda damage: check(damage.of(files)))
 
 
 @inputs(20, 500)
@@ -96,7 +96,7 @@ def test_a_collection_to_search(places, count):
             assert results is None or all(0 <= results[name] <= 1 + 1e-9 for name in names), results
 
     check(files)
-    try_all(count, folders(files, change), check)
+    try_all(count, damages(files, change), lambda damage: check(damage.of(files)))
 
 
 def search(data: SearchData) -> dict:
@@ -148,7 +148,7 @@ def image_folders(draw) -> dict:
         if way == "other":
             files[name] = draw(st.sampled_from(PICTURES))
         elif way == "damaged":
-            files[name] = draw(st.sampled_from(PICTURES).flatmap(damaged))
+            files[name], _ = draw(st.sampled_from(PICTURES).flatmap(damaged))
         elif way == "new file":
             where = draw(st.sampled_from(["train/a/", "test/b/", "train/", "", "train/c/", f"train/{odd}/"]))
             files[f"{where}{odd}{ending}"] = draw(st.sampled_from([*PICTURES, b"", b"text"]))
