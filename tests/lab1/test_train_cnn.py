@@ -37,6 +37,7 @@ from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ConvBlock, ResCNN, blocks_per_stage, count_macs
 from lab1.train_cnn import Config
 from tests.exactness import assert_equal
+from tests.posix import posix
 
 DEPTHS = [1, 5, 9, 10, 20, 25]
 IMAGE = (3, 32, 32)
@@ -703,6 +704,7 @@ def trained(few_shapes, *flags):
     return trainer
 
 
+@posix
 def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(my_net, few_shapes, tmp_path, monkeypatch):
     flags = (
         "--network MyNet --width 6 --epochs 2 --batch-size 64 --dataset shapes --device cpu --precision fp32".split()

@@ -14,6 +14,7 @@ from lab1.engine.config import Interrupted, UsageError
 from lab2 import retrieve
 from lab2.tasks import datasets, ranking, retrieval, tiny
 from lab2.tasks.retrieval import PairBatches, RetrievalTrainer, info_nce
+from tests.posix import posix
 
 
 def test_words():
@@ -194,6 +195,7 @@ def results(folder):
     return json.loads(path.read_text())
 
 
+@posix
 def test_fine_tuning_learns_and_resumes(places, tmp_path, monkeypatch):
     retrieve.main(config(places, tmp_path / "before"))
     before = results(tmp_path / "before")["test"]
