@@ -5,17 +5,21 @@ import dataclasses
 import importlib
 import json
 import os
+import subprocess
+import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any, Literal, Union
 
 import pytest
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from lab1.engine.config import REPOSITORY, RunConfig
+from lab1.engine.config import REPOSITORY, RunConfig, UsageError
 from lab1.engine.launch import parse
-from tests.faults.campaign import ends_cleanly, inputs, snapshot, try_all
+from tests.faults.campaign import check_line, ends_cleanly, inputs, snapshot, try_all
+from tests.posix import posix
 
 SCRIPTS = sorted(
     path.relative_to(REPOSITORY).with_suffix("").as_posix()
@@ -54,10 +58,11 @@ def right_values(annotation: Any) -> st.SearchStrategy[list[str]]:
 
 
 @st.composite
-def command_lines(draw, config_class: type, absurd: st.SearchStrategy[str] = ABSURD | TEXTS) -> list[str]:
+def command_lines(draw, config_class: type, without: frozenset[str] = frozenset()) -> list[str]:
     """Up to six flags of a script: with right values, with wrong ones, misspelt, or in the other spelling."""
     annotations = typing.get_type_hints(config_class)
-    names = [field.name for field in dataclasses.fields(config_class)]
+    names = [field.name for field in dataclasses.fields(config_class) if field.name not in without]
+    absurd = ABSURD | TEXTS
     words: list[str] = []
     for name in draw(st.lists(st.sampled_from(names), max_size=6)):
         flag = "--" + name.replace("_", "-")
@@ -117,3 +122,68 @@ def check_configuration(config: RunConfig, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config.as_dict()), encoding="utf-8")
     again = ends_cleanly(lambda: parse(type(config), ["--resume", str(folder)], ""))
     assert again is None or again.as_dict() == config.as_dict()
+
+
+# Compiling takes half a minute and has its own test; a screen is not there.
+NOT_TRIED = frozenset(("compile", "render", "resume", "model_dir", "data_dir", "dry_run"))
+MEMORY = 8 * 2**30  # bytes of addresses that a process may take
+
+
+def run(script: str, arguments: list[str], place: Path) -> subprocess.CompletedProcess:
+    """A script in a process of its own, whose working, home and temporary folders are in ``place``."""
+    places = {name: place / name for name in ("here", "home", "temporary")}
+    for folder in places.values():
+        folder.mkdir(exist_ok=True)
+    variables = {"HOME": places["home"], "USERPROFILE": places["home"], "TMPDIR": places["temporary"]}
+    # The list of fonts that Matplotlib makes once for every user.
+    variables |= {"TEMP": places["temporary"], "TMP": places["temporary"], "MPLCONFIGDIR": place.parent / "matplotlib"}
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / f"{script}.py"), *arguments],
+        capture_output=True,
+        timeout=180,
+        cwd=places["here"],
+        env=os.environ | {name: str(path) for name, path in variables.items()} | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=limit_memory,
+    )
+
+
+def limit_memory() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+@posix
+@pytest.mark.parametrize(
+    ("script", "count"),
+    [("lab1/train_mlp", 2), *(pytest.param(script, 12, marks=pytest.mark.slow) for script in SCRIPTS)],
+)
+def test_what_is_accepted_runs_to_its_end_or_says_why_not(elsewhere, tmp_path_factory, script, count):
+    config_class = importlib.import_module(script.replace("/", ".")).Config
+    is_run = issubclass(config_class, RunConfig)
+    place = tmp_path_factory.mktemp("process") / "place"
+    place.mkdir()
+    written = {name: place.parent / name for name in ("runs", "data")}
+    last = ["--figures", str(written["runs"])]
+    if is_run:
+        last = ["--dry-run", "--no-compile", "--model-dir", str(written["runs"]), "--data-dir", str(written["data"])]
+
+    def check(words: list[str]) -> None:
+        try:
+            parse(config_class, [*words, *last], "")
+        except (UsageError, SystemExit):
+            assume(False)
+        model = snapshot(REPOSITORY / script.split("/")[0])
+        done = run(script, [*words, *last], place)
+        said = done.stderr.decode("utf-8", "replace")
+        assert "Traceback" not in said, said
+        assert done.returncode in (0, 1, 2), (done.returncode, said)
+        if done.returncode:
+            assert said.splitlines()[-1].startswith("error: "), said
+            check_line(said.splitlines()[-1])
+        left = [path for path in snapshot(place) if Path(path).parent != place and "torchinductor" not in path]
+        assert left == []  # but for the folder that torch makes as it is imported
+        assert snapshot(REPOSITORY / script.split("/")[0]) == model
+
+    words = command_lines(config_class, without=NOT_TRIED)
+    try_all(count, words, check)
