@@ -81,7 +81,6 @@ def the_run(model_dir: Path) -> Path | None:
     """The folder of the one run there, if there is one already."""
     found = [path for path in model_dir.glob("*") if not path.name.startswith(".")]
     assert len(found) <= 1, f"several runs: {found}"
-    assert all((path / "config.json").exists() for path in found), f"a run without its configuration: {found}"
     return found[0] if found else None
 
 
@@ -166,6 +165,7 @@ def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path)
         model_dir, history, finished = folder / f"struck-{runs}", [], False
         while not finished:
             run = the_run(model_dir)
+            assert run is None or (run / "config.json").exists(), f"{run} is half made: {history}"
             arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
             process = start(script, *arguments)
             if done < strikes:
