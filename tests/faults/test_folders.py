@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
+from matplotlib import pyplot
 from PIL import Image
 
 from lab1.engine.config import REPOSITORY
@@ -133,8 +134,9 @@ def test_a_language_model_writes_or_is_refused(tmp_path, count):
 
 @pytest.mark.parametrize("lab", ["lab1", "lab2", "lab3"])
 @inputs(3, 100)
-def test_results_are_drawn_or_refused(tmp_path, lab, count):
-    """The smallest results of each kind of experiment."""
+def test_results_are_drawn_or_refused(tmp_path, monkeypatch, lab, count):
+    """The smallest results of each kind of experiment, in small figures."""
+    monkeypatch.setattr("lab1.engine.figures.write_png", lambda figure, path: figure.savefig(path, dpi=20))
     published = REPOSITORY / lab / "model" / "published"
     paths = sorted(published.glob("*/results.json"), key=lambda path: path.stat().st_size)
     kinds = {json.loads(path.read_text(encoding="utf-8"))["script"]: path for path in reversed(paths)}
@@ -144,6 +146,7 @@ def test_results_are_drawn_or_refused(tmp_path, lab, count):
     def check(content: dict) -> int:
         before = snapshot(write_folder(content, place))
         status = launched(f"{lab}/plot", "--runs", place, "--figures", tmp_path / "figures")
+        pyplot.close("all")
         assert snapshot(place) == before
         return status
 
