@@ -59,7 +59,7 @@ def finished(tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
-@inputs(12, 400)
+@inputs(6, 300)
 def test_a_run_is_resumed_or_refused(tmp_path, finished, state, count):
     files = dict(finished)
     if state == "unfinished":
@@ -94,7 +94,7 @@ def test_an_agent_plays_or_is_refused(tmp_path, count):
     try_all(count, damages(files, change), lambda damage: check(damage.of(files)))
 
 
-@inputs(4, 100)
+@inputs(3, 100)
 def test_a_network_is_explained_or_refused(tmp_path, count):
     files = read_folder(REPOSITORY / "lab1" / "model" / "published" / "rescnn3-16-shapes-seed0")
     files = {name: files[name] for name in ("best.pt", "config.json")}
@@ -111,7 +111,7 @@ def test_a_network_is_explained_or_refused(tmp_path, count):
     try_all(count, damages(files, change), lambda damage: check(damage.of(files)))
 
 
-@inputs(6, 200)
+@inputs(4, 200)
 def test_a_language_model_writes_or_is_refused(tmp_path, count):
     text = tmp_path / "rhymes.txt"
     text.write_text("\n".join(words for words, _ in tiny.sentences()), encoding="utf-8")
@@ -133,7 +133,7 @@ def test_a_language_model_writes_or_is_refused(tmp_path, count):
 
 
 @pytest.mark.parametrize("lab", ["lab1", "lab2", "lab3"])
-@inputs(3, 100)
+@inputs(2, 100)
 def test_results_are_drawn_or_refused(tmp_path, monkeypatch, lab, count):
     """The smallest results of each kind of experiment, in small figures."""
     monkeypatch.setattr("lab1.engine.figures.write_png", lambda figure, path: figure.savefig(path, dpi=20))
