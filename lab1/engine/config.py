@@ -25,11 +25,23 @@ NOT_IN_NAMES = '<>:"/\\|?*'  # what one system or another takes in no file's nam
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that are no file's on Windows
 
 
-class UsageError(Exception):
+LONGEST_MESSAGE = 1000  # characters
+
+
+class OneLine(Exception):
+    """An error whose message is one line, whatever is quoted in it: what cannot be printed is shown as ``\\n`` or
+    ``\\x1b``, and a long message loses its middle."""
+
+    def __init__(self, message: str):
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__(shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:600]} ... {shown[-300:]}")
+
+
+class UsageError(OneLine):
     """What the user asked cannot be done. The message is one line that says why, and what would. Exit status 2."""
 
 
-class RunFailed(Exception):
+class RunFailed(OneLine):
     """A run that had begun could not go on. The message is one line that says why. Exit status 1."""
 
 

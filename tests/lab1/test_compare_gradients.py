@@ -27,6 +27,7 @@ from lab1.explanation.gradients import (
 )
 from lab1.images.batches import ImageData, split_batches
 from lab1.models import CNN, ResCNN
+from tests.posix import posix
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +273,7 @@ launch(compare_gradients.main, compare_gradients.Config)
 """
 
 
+@posix
 def test_stopped_by_a_signal_and_resumed(run_script, tmp_path):
     pixels = torch.randint(0, 256, (60, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for number, image in enumerate(pixels.numpy()):

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lab1.engine import checkpoint
 from lab1.engine.config import REPOSITORY
 from tests.exactness import assert_equal
+from tests.posix import posix
 
 # Dropout, augmentation and an optimiser with momentum: everything random, everything that has a state.
 FLAGS = "--dataset digits --hidden 32 16 --batch-size 64 --epochs 4 --dropout 0.2 --augment --patience 0".split()
@@ -101,6 +102,7 @@ def scalars(folder: Path) -> dict[str, list[int]]:
     return {tag: [point.step for point in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
 
 
+@posix
 def test_stopped_by_signals(strike, uninterrupted, tmp_path):
     stopped = strike("train_step", STEPS_PER_EPOCH + 5, signal.SIGINT, *FLAGS, "--model-dir", tmp_path)
     folder = the_run(tmp_path)
@@ -132,6 +134,7 @@ def test_stopped_by_signals(strike, uninterrupted, tmp_path):
     assert scalars(folder) == shown
 
 
+@posix
 def test_killed_at_any_moment(strike, uninterrupted, tmp_path):
     killed = -signal.SIGKILL
     # Before the first checkpoint; in the middle of an epoch; between the renames of a save; while one is being synced.
@@ -151,6 +154,7 @@ def test_killed_at_any_moment(strike, uninterrupted, tmp_path):
     assert not list(folder.glob("*.tmp"))
 
 
+@posix
 def test_a_full_disk_and_a_broken_checkpoint(strike, uninterrupted, tmp_path):
     # Those of config.json and of the first epoch's best.pt, its folder, last.pt, its folder twice came before it.
     full = strike("fsync", 7, 0, *FLAGS, "--model-dir", tmp_path)
@@ -208,6 +212,7 @@ def test_a_flag_beside_resume_changes_that_one_thing(uninterrupted, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["hidden"] == [32, 16]
 
 
+@posix
 def test_two_processes_learn_what_one_does(strike, tmp_path):
     flags = "--dataset digits --hidden 32 16 --batch-size 63 --epochs 2 --dropout 0 --augment".split()
     one = train(*flags, "--model-dir", tmp_path / "one")
@@ -221,6 +226,7 @@ def test_two_processes_learn_what_one_does(strike, tmp_path):
     assert ours["test"]["confusion"] == theirs["test"]["confusion"]
 
 
+@posix
 def test_two_processes_stop_together_and_resume_exactly(strike, tmp_path):
     whole = train(*FLAGS, "--epochs", 2, "--model-dir", tmp_path / "whole", torchrun=True)
     assert whole.returncode == 0, whole.stderr

@@ -18,6 +18,7 @@ from lab1.engine.launch import parse
 from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
 from tests.exactness import assert_equal
+from tests.posix import posix
 
 # 1,295 digits in batches of 256 are 6 steps an epoch.
 FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu --workers 1".split()
@@ -126,6 +127,7 @@ def test_summary_by_hand():
     assert "failed  0 of 1" in sweep_depth.table([row])
 
 
+@posix
 def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(whole, tmp_path, capsys):
     # Struck in the third run, in the middle of its second epoch.
     done = subprocess.run(
@@ -160,6 +162,7 @@ def without_clocks(content):
     return [without_clocks(value) for value in content] if isinstance(content, list) else content
 
 
+@posix
 def test_two_workers_find_what_one_finds_also_when_they_are_stopped(whole, tmp_path):
     command = [sys.executable, str(REPOSITORY / "lab1" / "sweep_depth.py")]
     flags = [*FLAGS, "--workers", "2", "--epochs", "2", "--model-dir", str(tmp_path)]
@@ -211,6 +214,7 @@ def test_a_network_that_fails_to_train_is_recorded_and_the_sweep_goes_on(tmp_pat
         assert not (folder / run["name"] / "results.json").exists()
 
 
+@posix
 def test_a_signal_between_two_runs(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match=f"--resume {tmp_path}$") as stopped, interruptible(tmp_path):

@@ -20,6 +20,7 @@ from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ResCNN
 from lab1.train_cnn import Config
 from tests.exactness import assert_equal
+from tests.posix import posix
 from tests.refusals import refusal
 
 # The script.
@@ -132,6 +133,7 @@ def trained(few_shapes, *flags):
     return trainer
 
 
+@posix
 def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(my_net, few_shapes, tmp_path, monkeypatch):
     flags = (
         "--network MyNet --width 6 --epochs 2 --batch-size 64 --dataset shapes --device cpu --precision fp32".split()

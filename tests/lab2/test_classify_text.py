@@ -16,6 +16,7 @@ from lab1.engine.config import Interrupted, UsageError
 from lab2 import classify_text
 from lab2.tasks import datasets, encoders, runs, shallow, tiny
 from lab2.tasks.trainer import TaskTrainer
+from tests.posix import posix
 
 CPU = torch.device("cpu")
 
@@ -198,6 +199,7 @@ def test_fine_tuning_learns(places, tmp_path, method, model):
     assert (found["test"]["trainable_parameters"] == found["parameters"]) is (method == "finetune")
 
 
+@posix
 def test_interrupted_and_resumed_it_ends_the_same(places, tmp_path, monkeypatch):
     # Dropout, LoRA's own and the model's; a batch order by epoch; a signal in the middle of the second epoch.
     settings = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-2}

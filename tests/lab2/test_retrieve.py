@@ -18,6 +18,7 @@ from lab2.tasks import ranking, retrieval, tiny
 from lab2.tasks.encoders import load_tokenizer
 from lab2.tasks.retrieval import PairBatches, RetrievalTrainer, info_nce
 from lab2.tasks.search import load_search
+from tests.posix import posix
 
 
 def test_words():
@@ -196,6 +197,7 @@ def results(folder):
     return json.loads(path.read_text())
 
 
+@posix
 def test_fine_tuning_learns_and_resumes(places, tmp_path, monkeypatch):
     retrieve.main(config(places, tmp_path / "before"))
     before = results(tmp_path / "before")["test"]

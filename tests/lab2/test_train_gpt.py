@@ -18,6 +18,7 @@ from lab2 import models, train_gpt
 from lab2.language import corpus, tokens
 from lab2.trainer import language_model_loss, text_measures
 from tests.exactness import assert_equal
+from tests.posix import posix
 
 # Dropout, and a last stretch that is shorter: 7 + 7 + 6 steps.
 FLAGS = "--steps 20 --eval-interval 7 --layers 2 --heads 2 --width 16 --context 16 --batch-size 4".split()
@@ -170,6 +171,7 @@ def shown(folder) -> tuple[dict, list[int]]:
     return scalars, [point.step for point in events.Tensors("sample/text_summary")]
 
 
+@posix
 def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_path):
     flags = [*FLAGS, "--dropout", "0.2", "--text", rhymes]
     whole = script(*flags, "--model-dir", tmp_path / "whole")

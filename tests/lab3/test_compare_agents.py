@@ -15,6 +15,7 @@ from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
 from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
 from lab3 import compare_agents, train_ppo
+from tests.posix import posix
 
 FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device cpu --workers 1".split()
 
@@ -166,6 +167,7 @@ def test_a_run_of_a_comparison_is_the_run_that_its_script_makes_alone(whole, tmp
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@posix
 def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(whole, tmp_path):
     steps = torch.load(whole / "ppo-seed0" / "last.pt", weights_only=True)["step"]
     done = subprocess.run(

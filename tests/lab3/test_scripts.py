@@ -20,6 +20,7 @@ from lab3.environments.agent import Agent
 from lab3.models import ActorCritic, QNetwork
 from lab3.trainer import RLTrainer, load_agent
 from tests.exactness import assert_equal
+from tests.posix import posix
 
 SCRIPTS = {"ppo": train_ppo, "dqn": train_dqn, "reinforce": train_reinforce}
 # Small runs in which everything that has a state is used.
@@ -131,6 +132,7 @@ def test_a_dry_run_writes_what_every_run_promises(run_script, tmp_path, algorith
     assert (actions.shape, actions.dtype) == ((5,), np.int64)
 
 
+@posix
 @pytest.mark.parametrize("algorithm", SCRIPTS)
 def test_killed_or_stopped_a_run_goes_on_as_if_nothing_had_happened(tmp_path, algorithm):
     flags = [*SMALL[algorithm], *COMMON]

@@ -16,6 +16,7 @@ import torch
 from lab1.engine import checkpoint
 from lab1.engine.checkpoint import BrokenCheckpoint, load_newest, save_newest
 from lab1.engine.config import RunFailed, UsageError
+from tests.posix import posix
 
 
 def content(number: int = 0) -> dict:
@@ -281,7 +282,7 @@ checkpoint.save_newest({"w": torch.zeros(10)}, folder)
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of a file")
+@posix
 def test_a_real_limit_on_what_can_be_written_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
     assert run(LIMITED, tmp_path).splitlines() == ["EFBIG True"] * 2
     assert names(tmp_path) == ["last.pt", "previous.pt"]
@@ -348,7 +349,7 @@ for trial in range(15):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked, so that torch is imported once")
+@posix
 def test_killed_at_any_moment_the_newest_checkpoint_is_whole(tmp_path, capsys):
     lines = run(KILLED, tmp_path).splitlines()
     assert len(lines) == 15

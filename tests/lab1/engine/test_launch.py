@@ -16,6 +16,7 @@ from lab1.engine import signals
 from lab1.engine.complaints import complaint, groups
 from lab1.engine.config import REPOSITORY, Real, UsageError, Whole, flag
 from lab1.engine.launch import launch, parse
+from tests.posix import posix
 
 
 @dataclasses.dataclass
@@ -210,7 +211,7 @@ def test_ctrl_c_during_an_import_is_one_line(tmp_path, run_script, script, modul
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a signal to another process is no Ctrl-C there")
+@posix
 @pytest.mark.parametrize("wait", [0.0, 0.3, 0.8])
 def test_ctrl_c_at_any_moment_after_the_first_line(tmp_path, wait):
     """From the first import of a library on."""

@@ -13,6 +13,7 @@ import torch
 
 from lab1.engine import workers
 from lab1.engine.config import RunFailed
+from tests.posix import posix
 
 # Jobs: they run in other processes, which import this file.
 
@@ -71,12 +72,14 @@ def test_a_run_that_fails_does_not_take_the_others_along(count):
     assert sorted(found) == [(f"{job}", job) for job in (0, 1, 2, 4, 5)]
 
 
+@posix
 def test_a_run_whose_process_is_killed_begins_again(tmp_path, capfd):
     jobs = [(str(tmp_path), number) for number in range(4)]
     assert results(killed_once, jobs, 2) == {job: job[1] for job in jobs}
     assert "a worker's process was killed" in capfd.readouterr().err
 
 
+@posix
 def test_where_processes_are_killed_again_and_again_it_gives_up():
     with pytest.raises(RunFailed, match="fewer --workers"):
         results(killed_always, range(3), 2)
@@ -125,6 +128,7 @@ def wait_for_a_signal(job):
 @pytest.mark.parametrize(
     ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGKILL, False)]
 )
+@posix
 def test_a_signal_stops_all_of_them_saved(tmp_path, number, to_all):
     """SIGTERM comes to the first process alone, Ctrl-C to all of a terminal's; after SIGKILL nobody is left behind."""
     script = tmp_path / "waiting.py"

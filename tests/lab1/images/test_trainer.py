@@ -14,6 +14,7 @@ from lab1.images.batches import Batches, pixel_statistics
 from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ResCNN
 from lab1.train_cnn import Config
+from tests.posix import posix
 
 IMAGE = (3, 32, 32)
 
@@ -91,6 +92,7 @@ def test_a_small_network_learns_to_tell_three_large_shapes(tmp_path, monkeypatch
     assert history[-1]["validation"]["accuracy"] > 0.8
 
 
+@posix
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path):
     images, labels, _ = shapes.draw(80, seed=7)
     mean, std = pixel_statistics(images)

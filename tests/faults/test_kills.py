@@ -1,0 +1,201 @@
+"""A run that is killed or stopped at random moments and resumed ends like one that nothing happened to: weights,
+results and every point of TensorBoard, for each script that trains. Real signals, in real processes."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lab1.engine.config import REPOSITORY
+from tests.exactness import assert_equal
+from tests.posix import posix
+
+AGENTS = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16"
+# Each trains for a few seconds, and everything that is random or has a state is in it.
+RUNS = {
+    "lab1/train_mlp.py": "--dataset digits --hidden 32 16 --batch-size 32 --epochs 12 --dropout 0.2 --augment",
+    "lab1/train_cnn.py": "--dataset shapes --depth 1 --width 4 --batch-size 64 --epochs 3 --train-images 2000",
+    "lab1/detect_digits.py": "--dataset digits --train-canvases 40 --canvases 5 --epochs 2",
+    "lab1/sweep_depth.py": "--family mlp --dataset digits --depths 2 4 --seeds 0 --width 16 --epochs 4",
+    "lab2/train_gpt.py": "--text {data}/rhymes.txt --layers 1 --heads 2 --width 16 --context 16 --steps 200 "
+    "--eval-interval 40 --dropout 0.1",
+    "lab2/classify_text.py": "--method finetune --dataset mood --model bert --epochs 6 --batch-size 8",
+    "lab2/answer_questions.py": "--dataset endings --model bert --epochs 6 --batch-size 8",
+    "lab2/retrieve.py": "--finetune --dataset deeds --model bert --epochs 12 --batch-size 4",
+    "lab3/train_reinforce.py": f"--episodes 200 --num-envs 2 {AGENTS}",
+    "lab3/train_dqn.py": "--steps 3000 --learning-starts 200 --train-every 8 --gradient-steps 4 --target-every 100 "
+    f"--batch-size 16 {AGENTS}",
+    "lab3/train_ppo.py": f"--steps 4000 --num-envs 2 --rollout 32 --batch-size 16 {AGENTS}",
+    "lab3/compare_agents.py": "--agents ppo dqn reinforce --seeds 0 --steps 1200 --episodes 24",
+}
+STRIKES = 5  # of each script
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if os.name == "posix" else ()
+CLOCKS = ("seconds", "per second", "per_second")  # in names of what depends on the time of day
+ELSEWHERE = ("model_dir", "environment")  # what differs as the runs are in different places
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """The data sets and the model that the runs of lab 2 take."""
+    from lab2.tasks import tiny
+
+    folder = tmp_path_factory.mktemp("data")
+    tiny.write_texts(folder / "mood")
+    tiny.write_choices(folder / "endings")
+    tiny.write_search(folder / "deeds")
+    tiny.write_model(folder / "bert")
+    (folder / "rhymes.txt").write_text("\n".join(text for text, _ in tiny.sentences()) * 4, encoding="utf-8")
+    return folder
+
+
+@dataclasses.dataclass
+class Undisturbed:
+    """A run that nothing happened to: its folder, and after how many seconds that was there and the run was over."""
+
+    folder: Path
+    begun: float
+    ended: float
+
+
+def start(script: str, *arguments: Any) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def the_run(model_dir: Path) -> Path | None:
+    """The folder of the one run there, if there is one already."""
+    found = [path for path in model_dir.glob("*") if not path.name.startswith(".")]
+    assert len(found) <= 1, f"several runs: {found}"
+    return found[0] if found else None
+
+
+def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
+    begin = time.monotonic()
+    process, begun = start(script, *flags, "--model-dir", model_dir), None
+    while process.poll() is None:
+        if begun is None and the_run(model_dir) is not None:
+            begun = time.monotonic() - begin
+        time.sleep(0.02)
+    said = process.communicate()
+    assert process.returncode == 0, said
+    folder = the_run(model_dir)
+    assert folder is not None
+    return Undisturbed(folder, begun or 0.0, time.monotonic() - begin)
+
+
+def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
+    """Whether the process was still there to be struck at this moment; it ends as a struck one should."""
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+    _, complaint = process.communicate(timeout=60)
+    if process.returncode == 0:
+        return False
+    # A signal that comes before Python listens to it ends the process by itself; a shell shows the same status.
+    assert process.returncode in (-number, 128 + number), complaint
+    assert "Traceback" not in complaint
+    return True
+
+
+def without_clocks(value: Any) -> Any:
+    if isinstance(value, dict):
+        aside = [key for key in value if key in ELSEWHERE or any(clock in str(key) for clock in CLOCKS)]
+        return {key: without_clocks(item) for key, item in value.items() if key not in aside}
+    return [without_clocks(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def points(folder: Path) -> dict[str, Any]:
+    """Every point that TensorBoard shows of a folder: step and value of scalars, steps of everything else."""
+    shown = EventAccumulator(
+        str(folder), size_guidance=dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
+    )
+    shown.Reload()
+    found: dict[str, Any] = {}
+    for tag in shown.Tags()["scalars"]:
+        if not any(clock in tag for clock in CLOCKS):
+            found[tag] = [(point.step, point.value) for point in shown.Scalars(tag)]
+    for kind, read in (("tensors", shown.Tensors), ("images", shown.Images), ("histograms", shown.Histograms)):
+        found |= {f"{kind} {tag}": [point.step for point in read(tag)] for tag in shown.Tags()[kind]}
+    return found
+
+
+def assert_same_end(ours: Path, theirs: Path) -> None:
+    """The same weights, results and points, of a run and of all runs in it."""
+    for name in ("last.pt", "best.pt", "results.json"):
+        places = [sorted(path.relative_to(folder) for path in folder.rglob(name)) for folder in (ours, theirs)]
+        assert places[0] == places[1], name
+        for place in places[0]:
+            if place.suffix == ".pt":
+                contents = [torch.load(folder / place, weights_only=True) for folder in (ours, theirs)]
+            else:
+                contents = [json.loads((folder / place).read_text(encoding="utf-8")) for folder in (ours, theirs)]
+            assert_equal(*map(without_clocks, contents), str(place))
+    folders = [
+        sorted({path.parent.relative_to(folder) for path in folder.rglob("events.out.tfevents.*")})
+        for folder in (ours, theirs)
+    ]
+    assert folders[0] == folders[1]
+    for place in folders[0]:
+        assert_equal(points(ours / place), points(theirs / place), f"events of {place}")
+
+
+def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path) -> None:
+    """Strike runs of a script so many times, resume them until they are done, and compare each."""
+    whole = undisturbed(script, flags, folder / "whole")
+    chance = random.Random(script)
+    done = runs = 0
+    while done < strikes:
+        runs += 1
+        model_dir, history, finished = folder / f"struck-{runs}", [], False
+        while not finished:
+            run = the_run(model_dir)
+            assert run is None or (run / "config.json").exists(), f"{run} is half made: {history}"
+            arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
+            process = start(script, *arguments)
+            if done < strikes:
+                # Most strikes fall where it trains; some where it starts, or is over.
+                early = chance.random() < 0.2
+                number, moment = chance.choice(SIGNALS), chance.uniform(0 if early else whole.begun, whole.ended)
+                finished = not struck(process, number, moment)
+                done += not finished
+                history.append(f"{signal.Signals(number).name} after {moment:.2f} s")
+            else:
+                said = process.communicate(timeout=120)
+                assert process.returncode == 0, (said, history)
+                finished = True
+        run = the_run(model_dir)
+        assert run is not None
+        try:
+            assert_same_end(run, whole.folder)
+        except AssertionError as error:
+            raise AssertionError(f"{script} {' '.join(flags)}: {', '.join(history)}: {error}") from error
+
+
+@posix
+def test_a_struck_run_ends_as_if_nothing_had_happened(tmp_path):
+    """Of the script whose runs have most to remember: weights, target network, transitions, environments."""
+    strike_and_resume("lab3/train_dqn.py", RUNS["lab3/train_dqn.py"].split(), 3, tmp_path)
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("script", RUNS)
+def test_struck_runs_of_every_script_end_as_if_nothing_had_happened(tmp_path, data, script):
+    flags = RUNS[script].format(data=data).split() + ["--data-dir", str(data)]
+    strike_and_resume(script, flags, STRIKES, tmp_path)
