@@ -281,7 +281,7 @@ def test_stopped_by_a_signal_and_resumed(run_script, tmp_path):
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place)
     flags = ["--depths", "1", "--width", "4", "--batch-size", "16", "--iterations", "3", "--device", "cpu"]
-    flags += ["--dataset", "folder", "--data-dir", str(tmp_path / "images")]
+    flags += ["--workers", "1", "--dataset", "folder", "--data-dir", str(tmp_path / "images")]
     flags += ["--seeds", "0", "1", "--model-dir", str(tmp_path / "model")]
     done = subprocess.run(
         [sys.executable, "-c", STRUCK, *flags],

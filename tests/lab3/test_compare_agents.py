@@ -221,7 +221,8 @@ def test_a_run_that_fails_is_recorded_and_the_comparison_goes_on(tmp_path, monke
         return (value * float("nan"), metrics) if self.config.seed == 0 else (value, metrics)
 
     monkeypatch.setattr(PPOTrainer, "loss", broken)
-    (row,) = compare("--agents", "ppo", "--seeds", 0, 1, "--steps", 1100, "--device", "cpu", "--model-dir", tmp_path)
+    flags = ["--agents", "ppo", "--seeds", 0, 1, "--steps", 1100, "--device", "cpu", "--workers", 1]
+    (row,) = compare(*flags, "--model-dir", tmp_path)
     assert (row["runs"], row["trained"]) == (2, 1)
     first, second = results(tmp_path / "compare-CartPole-v1")["runs"]
     assert "the loss is nan" in first["failed"]
