@@ -6,6 +6,7 @@ the job back into the queue, and it goes on from there. What was killed is submi
 """
 
 import contextlib
+import importlib
 import json
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from typing import Any
 from tqdm import tqdm
 
 from lab1.engine import workers
-from lab1.engine.config import Interrupted, RunFailed, UsageError, require
+from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, require
+from lab1.engine.finished import script_name
+from lab1.engine.metrics import in_words
 
 LOOK_SECONDS = 2.0  # between two looks at the queue
 LOST_AFTER = 5  # looks that a job is neither in the queue nor has left a result
@@ -152,6 +155,25 @@ def run_all(
         print(f"{len(running)} jobs are not done; collect them with the same command and --resume {folder}", flush=True)
     if failures:
         raise RunFailed(f"{len(failures)} jobs failed or were killed ({failures[0]}, ...); --resume submits them again")
+
+
+def run_alone(config: RunConfig) -> None:
+    """A script's whole run as one job; ``--resume auto`` there, so that it goes on wherever it was stopped."""
+    module = script_name(config).removesuffix(".py").replace("/", ".")
+    fields = vars(config) | {"cluster": None, "slurm": (), "detach": False, "resume": config.resume or "auto"}
+    threads = int(options(config.slurm).get("cpus_per_task", 1))
+    name, folder = config.run_name(), config.runs_folder().resolve() / f".slurm-{config.run_name()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    job = (name, (module, fields))
+    for _, test in run_all(run_script, [job], config.slurm, threads, folder, config.detach):
+        print(f"{name} is done" + (f": test {in_words(test)}" if isinstance(test, dict) else ""))
+
+
+def run_script(job: tuple[str, dict[str, Any]]) -> Any:
+    """What a job does: a script's ``main`` with these flags."""
+    module, fields = job
+    script = importlib.import_module(module)
+    return script.main(script.Config(**fields))
 
 
 def _queue() -> dict[str, str]:

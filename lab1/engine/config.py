@@ -97,6 +97,12 @@ class RunConfig:
     """Name of the run (default: made from what matters in it); a taken name gets -2, -3, ..."""
     data_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder of the data sets (default: data/ at the top of the repository)."""
+    cluster: Annotated[Literal["slurm"] | None, flag("{slurm}")] = None
+    """Run as a job of a Slurm cluster, a series as one job array; needs submitit (pip install submitit)."""
+    slurm: Annotated[tuple[str, ...], flag("KEY=VALUE ...")] = ()
+    """What sbatch is told, such as partition=gpu time=60 gpus=1 (time in minutes)."""
+    detach: bool = False
+    """Submit and leave; the same command with --resume auto collects what is done."""
     dry_run: bool = False
     """See that everything works: at most 2 epochs of 3 batches, nothing downloaded."""
 
@@ -111,6 +117,8 @@ class RunConfig:
             for number in value if isinstance(value, tuple) else (value,):
                 fits = not isinstance(number, int) or abs(number) <= LARGEST or name in ("seed", "seeds")
                 require(fits, f"--{name.replace('_', '-')} {number}: at most {LARGEST:,} will do")
+        waits = self.cluster is not None or not (self.slurm or self.detach)
+        require(waits, "--slurm and --detach: they need --cluster slurm")
         _nearest("--data-dir", self.data_folder())
         if self.resume not in (None, "auto"):
             return  # its folder is there, under whatever name, wherever it has been moved to

@@ -24,6 +24,7 @@ from lab1.engine.files import read_object
 from lab1.engine.finished import stands
 from lab1.engine.signals import interruptible_imports
 from lab1.engine.streams import lost_output, prepare_streams, start_in_utf8
+from lab1.engine.workers import SeriesConfig
 
 
 def parse(config_class: type, arguments: list[str], description: str) -> Any:
@@ -122,8 +123,10 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
             description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
             config = parse(config_class, sys.argv[1:], description)
-            if not isinstance(config, RunConfig) or stands(config) is None:
+            if not isinstance(config, RunConfig):
                 main(config)
+            elif stands(config) is None:
+                _run(main, config)
         if (failure := lost_output()) is not None:
             _leave(1, f"error: what was printed could not be written: {failure.strerror}")
     except UsageError as error:
@@ -145,6 +148,16 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             from lab1.engine import distributed
 
             distributed.finish()
+
+
+def _run(main: Callable[[Any], Any], config: RunConfig) -> None:
+    """Here, or as a job of a cluster; a series submits its jobs itself."""
+    if config.cluster is None or isinstance(config, SeriesConfig):
+        main(config)
+    else:
+        from lab1.engine import cluster
+
+        cluster.run_alone(config)
 
 
 def _thread_failed(failure) -> None:

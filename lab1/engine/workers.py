@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
-from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, flag, require
+from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, require
 
 RESTARTS = 2  # how often it begins again after a process was killed, as by a machine that is out of memory
 number = 0  # of this worker, from 1; 0 in a process that is none
@@ -38,12 +38,6 @@ class SeriesConfig(RunConfig):
     """Runs side by side, each in a process of its own (default: one a core, or one a GPU; 1 in a dry run)."""
     threads: int = 1
     """Threads that each run computes with. Their number changes its last digits, that of the workers nothing."""
-    cluster: Annotated[Literal["slurm"] | None, flag("{slurm}")] = None
-    """Make the runs as one job array of a Slurm cluster; needs submitit (pip install submitit)."""
-    slurm: Annotated[tuple[str, ...], flag("KEY=VALUE ...")] = ()
-    """What sbatch is told, such as partition=gpu time=60 gpus=1 (time in minutes)."""
-    detach: bool = False
-    """Submit, collect what is done, and leave; the same command with --resume collects the rest."""
 
     def check(self) -> None:
         super().check()
@@ -53,9 +47,6 @@ class SeriesConfig(RunConfig):
             len(set(self.seeds)) == len(self.seeds), f"--seeds {' '.join(map(str, self.seeds))}: one is there twice"
         )
         require(self.workers is None or self.workers >= 1, f"--workers {self.workers}: at least 1 is needed")
-        require(
-            self.cluster is not None or not (self.slurm or self.detach), "--slurm and --detach need --cluster slurm"
-        )
         require(1 <= self.threads <= 1024, f"--threads {self.threads}: a number from 1 to 1024 is needed")
 
 
