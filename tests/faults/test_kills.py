@@ -40,6 +40,7 @@ RUNS = {
 }
 STRIKES = 5  # of each script
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if os.name == "posix" else ()
+EVENTS = "events.out.tfevents.*"
 CLOCKS = ("seconds", "per second", "per_second")  # in names of what depends on the time of day
 ELSEWHERE = ("model_dir", "environment")  # what differs as the runs are in different places
 
@@ -60,7 +61,7 @@ def data(tmp_path_factory) -> Path:
 
 @dataclasses.dataclass
 class Undisturbed:
-    """A run that nothing happened to: its folder, and after how many seconds that was there and the run was over."""
+    """A run that nothing happened to: its folder, and after how many seconds it began to train and was over."""
 
     folder: Path
     begun: float
@@ -84,27 +85,31 @@ def the_run(model_dir: Path) -> Path | None:
     return found[0] if found else None
 
 
-def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
-    begin = time.monotonic()
-    process, begun = start(script, *flags, "--model-dir", model_dir), None
-    while process.poll() is None:
-        if begun is None and the_run(model_dir) is not None:
-            begun = time.monotonic() - begin
+def wait_for_events(process: subprocess.Popen, model_dir: Path) -> float:
+    """Wait until the process begins a file of events, as it does right before it trains, or ends; seconds from now."""
+    begin, before = time.monotonic(), set(model_dir.rglob(EVENTS))
+    while process.poll() is None and set(model_dir.rglob(EVENTS)) == before:
         time.sleep(0.02)
-    said = process.communicate()
+    return time.monotonic() - begin
+
+
+def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
+    begin, process = time.monotonic(), start(script, *flags, "--model-dir", model_dir)
+    begun = wait_for_events(process, model_dir)
+    said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     folder = the_run(model_dir)
     assert folder is not None
-    return Undisturbed(folder, begun or 0.0, time.monotonic() - begin)
+    return Undisturbed(folder, begun, time.monotonic() - begin)
 
 
 def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
-    """Whether the process was still there to be struck at this moment; it ends as a struck one should."""
+    """Whether the process was still there to be struck after so many seconds; it ends as a struck one should."""
     try:
         process.wait(moment)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=120)
     if process.returncode == 0:
         return False
     # A signal that comes before Python listens to it ends the process by itself; a shell shows the same status.
@@ -146,10 +151,7 @@ def assert_same_end(ours: Path, theirs: Path) -> None:
             else:
                 contents = [json.loads((folder / place).read_text(encoding="utf-8")) for folder in (ours, theirs)]
             assert_equal(*map(without_clocks, contents), str(place))
-    folders = [
-        sorted({path.parent.relative_to(folder) for path in folder.rglob("events.out.tfevents.*")})
-        for folder in (ours, theirs)
-    ]
+    folders = [sorted({path.parent.relative_to(folder) for path in folder.rglob(EVENTS)}) for folder in (ours, theirs)]
     assert folders[0] == folders[1]
     for place in folders[0]:
         assert_equal(points(ours / place), points(theirs / place), f"events of {place}")
@@ -169,14 +171,14 @@ def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path)
             arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
             process = start(script, *arguments)
             if done < strikes:
-                # Most strikes fall where it trains; some where it starts, or is over.
-                early = chance.random() < 0.2
-                number, moment = chance.choice(SIGNALS), chance.uniform(0 if early else whole.begun, whole.ended)
+                number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
+                moment = chance.uniform(0, whole.begun if early else whole.ended - whole.begun)
+                begun = 0.0 if early else wait_for_events(process, model_dir)
                 finished = not struck(process, number, moment)
                 done += not finished
-                history.append(f"{signal.Signals(number).name} after {moment:.2f} s")
+                history.append(f"{signal.Signals(number).name} after {begun:.2f} + {moment:.2f} s")
             else:
-                said = process.communicate(timeout=120)
+                said = process.communicate(timeout=300)
                 assert process.returncode == 0, (said, history)
                 finished = True
         run = the_run(model_dir)
