@@ -124,8 +124,8 @@ def check_configuration(config: RunConfig, folder: Path) -> None:
     assert again is None or again.as_dict() == config.as_dict()
 
 
-# Compiling takes half a minute and has its own test; a screen is not there.
-NOT_TRIED = frozenset(("compile", "render", "resume", "model_dir", "data_dir", "dry_run"))
+# Compiling takes half a minute, workers take memory, and both have their own tests; a screen is not there.
+NOT_TRIED = frozenset("compile render resume model_dir data_dir dry_run workers cluster".split())
 MEMORY = 8 * 2**30  # bytes of addresses that a process may take
 
 
