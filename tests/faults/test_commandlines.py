@@ -156,7 +156,7 @@ def limit_memory() -> None:
 @posix
 @pytest.mark.parametrize(
     ("script", "count"),
-    [("lab1/train_mlp", 2), *(pytest.param(script, 12, marks=pytest.mark.slow) for script in SCRIPTS)],
+    [("lab1/train_mlp", 2), *(pytest.param(script, 5, marks=pytest.mark.slow) for script in SCRIPTS)],
 )
 def test_what_is_accepted_runs_to_its_end_or_says_why_not(elsewhere, tmp_path_factory, script, count):
     config_class = importlib.import_module(script.replace("/", ".")).Config
