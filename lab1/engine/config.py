@@ -102,7 +102,7 @@ class RunConfig:
     slurm: Annotated[tuple[str, ...], flag("KEY=VALUE ...")] = ()
     """What sbatch is told, such as partition=gpu time=60 gpus=1 (time in minutes)."""
     detach: bool = False
-    """Submit and leave; the same command with --resume auto collects what is done."""
+    """Submit and leave; the same command later, then with "--resume auto", collects what is done."""
     dry_run: bool = False
     """See that everything works: at most 2 epochs of 3 batches, nothing downloaded."""
 

@@ -57,8 +57,6 @@ def in_one_line(error: Exception, config: Any = None) -> tuple[int, str] | None:
     Args:
         config: the script's configuration, once it is known: where memory does not suffice, its flags are named.
     """
-    from http.client import HTTPException  # here, so that --help does not wait for it
-
     text = (str(error).splitlines() or [""])[0].rstrip(".")
     if isinstance(error, (ImportError, OSError)) and SHARED.search(str(error)) and not getattr(error, "filename", None):
         return 1, f"{_importing(error)} cannot be loaded: {text}; {_cure(str(error))}"
@@ -70,7 +68,8 @@ def in_one_line(error: Exception, config: Any = None) -> tuple[int, str] | None:
         return 1, f"{text}: close other programs, or raise the limit of processes: ulimit -u"
     if isinstance(error, RuntimeError) and (found := GPU.search(text)):
         return 1, f"the GPU cannot be used: {found[1]}; --device cpu computes without it"
-    if isinstance(error, HTTPException):
+    http = sys.modules.get("http.client")  # who has not imported it has none of its errors
+    if http is not None and isinstance(error, http.HTTPException):
         return 1, f"the network failed: {text or type(error).__name__}; try again"
     if isinstance(error, UnicodeEncodeError) and re.search("[\udc80-\udcff]", error.object):
         return 2, f"{os.fsencode(error.object)!r} is not UTF-8; choose another name"

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Run:
         found, config = self.config.resume, self.config
         if distributed.rank() == 0:
             begun = distributed.noted(config.run_name())
-            found = begun or (find_unfinished(config, is_tested) if found == "auto" else found)
+            found = begun or (find_unfinished(config, partial(is_tested, config)) if found == "auto" else found)
         return distributed.from_first_process(found)
 
     def _network_in_words(self) -> str:

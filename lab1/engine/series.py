@@ -39,7 +39,7 @@ FREE = (
 
 
 def open_series(
-    config: RunConfig, plan: list[dict[str, Any]], summary: Callable[[list[dict[str, Any]]], Any]
+    config: RunConfig, plan: list[dict[str, Any]], summary: Callable[[list[dict[str, Any]]], Any] = list
 ) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
     """The folder of a series, a new one or the one to resume, the entries that are done, and what of the plan is left
     to do. Where nothing is left, no file of the folder is touched.

@@ -62,9 +62,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def is_tested(folder: Path) -> bool:
+def is_tested(config: RunConfig, folder: Path) -> bool:
     """Whether a run was trained as long as its ``config.json`` says, and tested."""
-    results, settings = read_results(folder), read_settings(folder)
+    results, settings = read_results(config, folder), read_settings(folder)
     if not isinstance(results, dict) or "test" not in results:
         return False
     before = results.get("config", {})

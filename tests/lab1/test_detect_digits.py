@@ -280,7 +280,10 @@ def test_a_detector_is_learned(digits):
 def test_what_detect_digits_refuses(tmp_path, flags, complaint):
     classes = [str(digit) for digit in range(10)]
     about = {"dataset": "digits", "classes": classes, "mean": [0.1], "std": [0.3]}
-    for name, of in (("shapes", {"dataset": "shapes", "classes": ["circle"]}), ("convolutional", about)):
+    for name, of in (
+        ("shapes", {"dataset": "shapes", "classes": ["circle"], "mean": [0.5], "std": [0.5]}),
+        ("convolutional", about),
+    ):
         model = models.CNN(1, width=2, in_channels=1)
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")

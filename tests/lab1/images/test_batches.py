@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from lab1.engine.distributed import StandIn
 from lab1.images.augment import NOISE, random_affine
 from lab1.images.batches import Batches, ImageData, about_data, pixel_statistics, split_batches
 
@@ -145,10 +146,14 @@ def test_every_process_gets_as_many_training_batches_and_evaluation_leaves_no_im
     training, evaluation = [], []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        training.append(rows_of(numbered(9, 4, seed=0)))
+        batches = list(numbered(9, 4, seed=0))
+        training.append(rows_of(batches))
         evaluation += rows_of(numbered(9, 4))
-        assert len(numbered(9, 4, seed=0)) == 2
-    assert [len(rows) for rows in training[0]] == [len(rows) for rows in training[1]] == [2, 2]
+        assert len(numbered(9, 4, seed=0)) == 3
+        # The ninth image alone is the first process's; the other one takes it, too, but counts it for nothing.
+        assert [isinstance(batch, StandIn) for batch in batches] == [False, False, rank == "1"]
+    assert [len(rows) for rows in training[0]] == [len(rows) for rows in training[1]] == [2, 2, 1]
+    assert sorted(itertools.chain(*training[0], *training[1][:2])) == list(range(9))
     assert sorted(itertools.chain(*evaluation)) == list(range(9))
 
 

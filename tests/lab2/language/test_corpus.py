@@ -222,8 +222,8 @@ def test_consecutive_windows_predict_every_token_once():
 def test_processes_share_windows(monkeypatch):
     made = {}
     for number in range(3):
-        monkeypatch.setattr(corpus, "rank", lambda number=number: number)
-        monkeypatch.setattr(corpus, "world_size", lambda: 3)
+        monkeypatch.setenv("RANK", str(number))
+        monkeypatch.setenv("WORLD_SIZE", "3")
         train = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1)
         held_out = ConsecutiveWindows(torch.arange(24), 5, 2, characters=24)
         made[number] = (train.batch(0)[0], [targets for _, targets in held_out])
