@@ -152,7 +152,7 @@ class RunConfig:
         return f"run-seed{self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as JSON can hold it: paths as text, tuples as lists; without what says how it was started."""
+        """The configuration as JSON can hold it: paths as text, tuples as lists; without how it was started."""
         started = ("resume", "cluster", "slurm", "detach")
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in started}
         return json.loads(json.dumps(fields, default=str))

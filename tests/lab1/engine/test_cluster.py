@@ -46,6 +46,7 @@ def without_clocks(content):
     return [without_clocks(value) for value in content] if isinstance(content, list) else content
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no Slurm here")
 def test_killed_and_out_of_time_the_series_ends_as_if_nothing_had_happened(tmp_path):
     if subprocess.run(["sinfo", "--noheader"], capture_output=True).returncode:
