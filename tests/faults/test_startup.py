@@ -50,8 +50,8 @@ def no_opencv(tmp_path):
     [
         ("lab3/train_ppo.py", ["--env", "CartPole-v1"]),
         ("lab3/train_dqn.py", ["--env", "NavigationGoal-v0"]),
-        ("lab3/play.py", []),
-        ("lab1/train_mlp.py", ["--dataset", "digits"]),
+        pytest.param("lab3/play.py", [], marks=pytest.mark.slow),
+        pytest.param("lab1/train_mlp.py", ["--dataset", "digits"], marks=pytest.mark.slow),
     ],
 )
 def test_without_opencv_what_draws_nothing_runs(tmp_path, run_script, no_opencv, script, arguments):
@@ -73,7 +73,9 @@ def test_without_opencv_what_draws_says_what_to_install(tmp_path, run_script, no
     assert (done.returncode, done.stderr) == (1, NO_OPENCV)
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "TkAgg"])
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", pytest.param("TkAgg", marks=pytest.mark.slow)]
+)
 def test_figures_are_drawn_whatever_backend_is_set(tmp_path, run_script, backend):
     place, env = tmp_path / "runs", {"MPLBACKEND": backend}
     arguments = ["--dataset", "digits", "--dry-run", "--name", "a", "--model-dir", place]
@@ -148,7 +150,13 @@ def test_no_file_takes_the_number_of_a_closed_standard_error(tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("settings", [{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}, {"LC_ALL": "C"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_folder_with_an_accent_in_the_locale_c(tmp_path, settings):
     folder = tmp_path / "é→"
     script = [sys.executable, str(REPOSITORY / "lab1/train_mlp.py"), "--dataset", "digits", "--dry-run", "--name", "a"]

@@ -75,7 +75,7 @@ def the_run(folder: Path) -> Path:
     return found
 
 
-@pytest.mark.parametrize(("batch_size", "processes"), [(20, 2), (1, 3)])
+@pytest.mark.parametrize(("batch_size", "processes"), [(20, 2), pytest.param(1, 3, marks=pytest.mark.slow)])
 def test_few_images_are_learned_as_by_one_process(tmp_path, batch_size, processes):
     flags = (
         f"--dataset digits --train-images 101 --hidden 16 --batch-size {batch_size} --epochs 2 --dropout 0 --augment"
