@@ -137,8 +137,8 @@ def test_random_kills(script, tmp_path, uninterrupted, seed):
     ("rank", "fault", "line"),
     [
         (0, signal.SIGKILL, "error: one of the processes was lost, so all of them stop; go on with the same command"),
-        (1, "failure", "error: the loss is nan"),
-        (1, "bug", "[rank1]: ZeroDivisionError: a bug"),
+        pytest.param(1, "failure", "error: the loss is nan", marks=pytest.mark.slow),
+        pytest.param(1, "bug", "[rank1]: ZeroDivisionError: a bug", marks=pytest.mark.slow),
     ],
 )
 def test_one_fault_is_one_line(script, tmp_path, rank, fault, line):
