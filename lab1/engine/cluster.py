@@ -75,7 +75,7 @@ def make_executor(given: Sequence[str], folder: Path):
     try:
         import submitit
     except ImportError:
-        raise UsageError("--cluster slurm needs submitit: pip install submitit") from None
+        raise UsageError("--cluster slurm needs submitit: pip install -e .[cluster]") from None
     try:
         executor = submitit.SlurmExecutor(folder=str(folder), max_num_timeout=REQUEUES)
     except RuntimeError:

@@ -98,7 +98,7 @@ class RunConfig:
     data_dir: Annotated[Path | None, flag("DIR")] = None
     """Folder of the data sets (default: data/ at the top of the repository)."""
     cluster: Annotated[Literal["slurm"] | None, flag("{slurm}")] = None
-    """Run as a job of a Slurm cluster, a series as one job array; needs submitit (pip install submitit)."""
+    """Run as a job of a Slurm cluster, a series as one job array; needs pip install -e .[cluster]."""
     slurm: Annotated[tuple[str, ...], flag("KEY=VALUE ...")] = ()
     """What sbatch is told, such as partition=gpu time=60 gpus=1 (time in minutes)."""
     detach: bool = False
