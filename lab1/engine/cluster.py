@@ -6,6 +6,7 @@ the job back into the queue, and it goes on from there. What was killed is submi
 """
 
 import contextlib
+import hashlib
 import importlib
 import json
 import signal
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from lab1.engine import workers
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, require
+from lab1.engine.files import read_object
 from lab1.engine.finished import script_name
 from lab1.engine.metrics import in_words
 
@@ -162,11 +164,13 @@ def run_alone(config: RunConfig) -> None:
     module = script_name(config).removesuffix(".py").replace("/", ".")
     fields = vars(config) | {"cluster": None, "slurm": (), "detach": False, "resume": config.resume or "auto"}
     threads = int(options(config.slurm).get("cpus_per_task", 1))
-    name, folder = config.run_name(), config.runs_folder().resolve() / f".slurm-{config.run_name()}"
+    folder = config.runs_folder().resolve() / f".slurm-{config.run_name()}"
     folder.mkdir(parents=True, exist_ok=True)
-    job = (name, (module, fields))
+    # By its flags, too: with others a finished job's result is not what is asked for.
+    flags = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    job = (f"{config.run_name()} {flags}", (module, fields))
     for _, test in run_all(run_script, [job], config.slurm, threads, folder, config.detach):
-        print(f"{name} is done" + (f": test {in_words(test)}" if isinstance(test, dict) else ""))
+        print(f"{config.run_name()} is done" + (f": test {in_words(test)}" if isinstance(test, dict) else ""))
 
 
 def run_script(job: tuple[str, dict[str, Any]]) -> Any:
@@ -188,8 +192,8 @@ def _succeeded(job) -> bool:
 
 
 def _read_ids(place: Path) -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((place / "jobs.json").read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, UsageError):
+        return read_object(place / "jobs.json")
     return {}
 
 

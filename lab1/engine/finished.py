@@ -12,8 +12,8 @@ from typing import Any
 from lab1.engine.config import REPOSITORY, RunConfig, require
 from lab1.engine.files import read_object
 
-PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads")  # where it computes, and where files lie
-PLACES += ("workers", "cluster", "slurm", "detach")  # and what beside it
+# Where a run computes, and where its files lie.
+PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads", "workers")
 
 
 def shown(path: Path) -> str:

@@ -25,7 +25,7 @@ TICKED = (
 # What never matters when runs are compared: where files lie, how it is computed, how often it is looked at.
 ASIDE = (
     *("name", "model_dir", "data_dir", "resume", "dry_run", "device", "compile", "threads", "vectorization"),
-    *("workers", "cluster", "slurm", "detach"),
+    "workers",
     *("evaluations", "evaluation_episodes", "test_episodes", "eval_interval", "patience"),
 )
 

@@ -17,25 +17,12 @@ from tqdm import tqdm
 from lab1.engine import logbook, workers
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 from lab1.engine.files import MISFITS, read_object, reason
-from lab1.engine.finished import is_published, shown
+from lab1.engine.finished import PLACES, is_published, shown
 from lab1.engine.unfinished import find_unfinished, read_settings
 from lab1.engine.workers import SeriesConfig
 
-# What may change when a series is resumed: which runs belong to it, and where it computes.
-FREE = (
-    "depths",
-    "agents",
-    "seeds",
-    "device",
-    "data_dir",
-    "model_dir",
-    "name",
-    "compile",
-    "workers",
-    "cluster",
-    "slurm",
-    "detach",
-)
+# What may change when a series is resumed: which runs belong to it, and where it computes; not the threads of its runs.
+FREE = {"depths", "agents", "seeds", *PLACES} - {"threads"}
 
 
 def open_series(

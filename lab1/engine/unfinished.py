@@ -3,14 +3,15 @@
 Nothing here imports torch at the top.
 """
 
+import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.config import RunConfig, require
+from lab1.engine.config import RunConfig, UsageError, require
+from lab1.engine.files import read_object
 from lab1.engine.finished import PLACES, changed_flags, is_published, read_results, shown
 
 
@@ -28,8 +29,8 @@ def find_unfinished(config: RunConfig, is_finished: Callable[[Path], bool]) -> s
     changed = {folder: changed_flags(config, folder) for folder in runs_of_this_name(config)}
     same = [folder for folder, flags in changed.items() if not flags]
     going_on = [folder for folder in same if not is_finished(folder)]
-    for folder in going_on + same:
-        return str(folder)
+    if same:
+        return str((going_on or same)[0])
     for folder, flags in changed.items():
         require(
             is_finished(folder),
@@ -55,11 +56,9 @@ def runs_of_this_name(config: RunConfig) -> list[Path]:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """A run's ``config.json``; empty where it has none that can be read."""
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
+    with contextlib.suppress(OSError, UsageError):
+        return read_object(folder / "config.json")
+    return {}
 
 
 def is_tested(config: RunConfig, folder: Path) -> bool:

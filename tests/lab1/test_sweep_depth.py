@@ -17,7 +17,7 @@ from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab1.engine.launch import parse
 from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
-from tests.exactness import assert_equal
+from tests.exactness import assert_equal, without_clocks
 from tests.posix import posix
 
 # 1,295 digits in batches of 256 are 6 steps an epoch.
@@ -152,14 +152,6 @@ def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
         best = [torch.load(place / ours["name"] / "best.pt", weights_only=True)["weights"] for place in (folder, whole)]
         assert all(torch.equal(best[0][name], best[1][name]) for name in best[1])
-
-
-def without_clocks(content):
-    """What a results.json says, but for seconds and places."""
-    if isinstance(content, dict):
-        clocks = ("seconds", "workers", "model_dir")
-        return {name: without_clocks(value) for name, value in content.items() if name not in clocks}
-    return [without_clocks(value) for value in content] if isinstance(content, list) else content
 
 
 @posix

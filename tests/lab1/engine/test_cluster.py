@@ -12,6 +12,7 @@ import pytest
 
 from lab1.engine import cluster
 from lab1.engine.config import REPOSITORY, UsageError
+from tests.exactness import without_clocks
 
 FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 --width 64 --epochs 150 --device cpu".split()
 
@@ -37,13 +38,6 @@ def sweep(folder: Path, *flags: str) -> subprocess.CompletedProcess:
 def running() -> list[str]:
     """The ids of the jobs that run."""
     return [job for job, state in cluster._queue().items() if state == "RUNNING"]
-
-
-def without_clocks(content):
-    if isinstance(content, dict):
-        aside = ("seconds", "model_dir", "cluster", "slurm", "detach", "workers")
-        return {name: without_clocks(value) for name, value in content.items() if name not in aside}
-    return [without_clocks(value) for value in content] if isinstance(content, list) else content
 
 
 @pytest.mark.slow
