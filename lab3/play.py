@@ -5,6 +5,7 @@ Time:     a few seconds
 Expect:   a return of 215 ± 45 over 20 episodes of LunarLander-v3; that of its test was 218
 
     python lab3/play.py --run RUN --episodes 3 --output landing.gif        an animated GIF; .mp4 makes a video
+    python lab3/play.py --run RUN --episodes 500 --output played.json      mean return, and how many ended how
     python lab3/play.py --run RUN --render human                           in a window, where there is a screen
     python lab3/play.py --random --env LunarLander-v3 --episodes 100       what acting at random is worth
 
@@ -47,7 +48,8 @@ class Config(RunConfig):
     """How a run's agent acts: by the most probable action, or by one drawn from its policy (default: as in its run)."""
     output: Annotated[Path | None, flag("FILE")] = None
     """Film the first five episodes: FILE.gif, small, at most 25 frames a second; or FILE.mp4, in VP9, which browsers
-    and players such as VLC show (in MPEG-4, which browsers do not show, where OpenCV cannot write VP9)."""
+    and players such as VLC show (in MPEG-4, which browsers do not show, where OpenCV cannot write VP9). Or write down
+    what all episodes come to, without a film: FILE.json."""
     render: Annotated[Literal["human"] | None, flag("human")] = None
     """human: show the episodes in a window."""
 
@@ -67,7 +69,8 @@ class Config(RunConfig):
         if self.output is not None:
             require(self.render is None, "--output and --render human: one of them at a time")
             suffix = self.output.suffix.lower()
-            require(suffix in (".gif", ".mp4"), f"--output {self.output}: a name that ends in .gif or .mp4 is needed")
+            known = suffix in (".gif", ".mp4", ".json")
+            require(known, f"--output {self.output}: a name that ends in .gif, .mp4 or .json is needed")
             require(self.output.parent.is_dir(), f"--output {self.output}: there is no folder {self.output.parent}")
             require(not self.output.exists(), f"--output {self.output}: it is there already; name another file")
         screen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -111,11 +114,26 @@ def summary(played: list[dict[str, Any]]) -> str:
     return line + "".join(f", {outcome} {count / len(played):.0%}" for outcome, count in outcomes.most_common())
 
 
+def in_numbers(played: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same to be written down: ``episodes``, mean ``return`` and ``return_sd`` (None of one episode), and
+    ``outcomes``, how many ended how."""
+    returns = [episode["return"] for episode in played]
+    spread = statistics.stdev(returns) if len(returns) > 1 else None
+    outcomes = Counter(episode["outcome"] for episode in played if "outcome" in episode)
+    return {
+        "episodes": len(played),
+        "return": statistics.fmean(returns),
+        "return_sd": spread,
+        "outcomes": dict(outcomes.most_common()),
+    }
+
+
 def main(config: Config) -> list[dict[str, Any]]:
     """Play; returns what ``play`` does."""
     import gymnasium
     import numpy as np
 
+    from lab1.engine import logbook
     from lab3.environments import film, vector
     from lab3.trainer import load_agent
 
@@ -128,7 +146,9 @@ def main(config: Config) -> list[dict[str, Any]]:
         agent = load_agent(run, device, config.actions, seeds[2])
         require(config.env is None or env_id == agent.env_id, f"--env {config.env}: it plays {agent.env_id}")
         env_id = agent.env_id
-    env = vector.make_single(env_id, "rgb_array" if config.output is not None else config.render)
+    written = config.output is not None and config.output.suffix.lower() == ".json"
+    filmed = None if written else config.output
+    env = vector.make_single(env_id, "rgb_array" if filmed is not None else config.render)
     env.action_space.seed(seeds[1])
 
     def act(observation):
@@ -137,15 +157,20 @@ def main(config: Config) -> list[dict[str, Any]]:
     print(f"{'the random agent' if agent is None else config.run} plays {env_id}", flush=True)
     limit = 50 if config.dry_run else None
     try:
-        with film.open_film(config.output, env.metadata.get("render_fps", 25)) as strip:
+        with film.open_film(filmed, env.metadata.get("render_fps", 25)) as strip:
             played = play(env, act, seeds[0], config.episodes, strip, limit)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"{env_id} cannot draw itself: {str(error).splitlines()[0]}") from None
     finally:
         env.close()
     print(summary(played))
-    if config.output is not None:
-        print(f"{config.output} holds the film of {min(FILMED, len(played))} of them")
+    if written:
+        acts = "random" if agent is None else "greedy" if agent.generator is None else "sampled"
+        who = {"script": "lab3/play.py", "run": config.run, "env": env_id, "actions": acts, "seed": config.seed}
+        logbook.write_results(who | in_numbers(played) | {"environment": logbook.environment(device)}, config.output)
+        print(f"{config.output} says so, too")
+    if filmed is not None:
+        print(f"{filmed} holds the film of {min(FILMED, len(played))} of them")
     return played
 
 

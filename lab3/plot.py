@@ -95,15 +95,11 @@ def over_seeds(values, possible: tuple[float, float] | None = None):
     than what is ``possible``. The ends are None of a single seed."""
     import numpy as np
 
-    from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, mean_interval
+    from lab1.engine.metrics import over_runs
 
-    values = np.asarray(values, dtype=float)
-    if len(values) >= MANY:
-        return interquartile_mean(values), *interquartile_mean_interval(values)
+    middle, low, high = over_runs(values)
     if len(values) == 1:
-        return values[0], None, None
-    columns = [mean_interval(column) for column in values.reshape(len(values), -1).T]
-    middle, low, high = (np.array(each).reshape(values.shape[1:]) for each in zip(*columns, strict=True))
+        return middle, None, None
     return middle, *np.clip((low, high), *(possible or (-np.inf, np.inf)))
 
 

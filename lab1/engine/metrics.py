@@ -1,5 +1,11 @@
 """What a batch is measured by: the loss and accuracy of a classifier, their means, and how people read them; and how
-sure a comparison can be: confidence intervals over examples and over runs."""
+sure a comparison can be: confidence intervals over examples and over runs.
+
+One convention holds in all labs. Tables give mean and standard deviation over n seeds. A 95 % interval of n runs comes
+from ``over_runs``: Student's t for few of them, the interquartile mean and its bootstrap from ten on. Ratios go by way
+of their logarithms (``ratio_interval``), correlations and cosines by Fisher's z (``correlation_interval``). Systems are
+compared pair by pair, on the same seeds or examples (``paired_interval``).
+"""
 
 import math
 import statistics
@@ -12,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.engine import distributed
+
+MANY = 10  # runs from which on a bootstrap says something: that of three is their range, and covers 76 % and not 95
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -124,6 +132,16 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def paired_interval(after: Sequence[float], before: Sequence[float]) -> tuple[float, float, float]:
+    """``mean_interval`` of the differences ``after - before`` of values that belong together, such as those of two
+    systems with the same seed or on the same query.
+
+    Raises:
+        ValueError: where there are not as many of one as of the other.
+    """
+    return mean_interval([second - first for second, first in zip(after, before, strict=True)])
+
+
 def ratio_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The same of positive values that vary by factors, by way of their logarithms: geometric mean, low and high end.
     All three are NaN where a value is 0."""
@@ -154,15 +172,28 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 def interquartile_mean_interval(
     values: np.ndarray, resamples: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13) of the interquartile mean over runs.
+    """The 95 % percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13) of the interquartile mean over runs
+    of one task, which is the stratified bootstrap of Agarwal et al. (2021) where there is one stratum.
 
     ``values`` ``[S, ...]``, a row a run, which are resampled whole, so that a curve stays a curve. Returns low and high
-    ends ``[...]``. Of a handful of runs it is a rough guide: it knows nothing that these runs do not show.
+    ends ``[...]``. It knows nothing that these runs do not show: ``over_runs`` uses it for ``MANY`` runs or more.
     """
     chosen = np.random.default_rng(seed).integers(len(values), size=(len(values), resamples))
     means = interquartile_mean(values[chosen])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high
+
+
+def over_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What stands for several runs, with its 95 % interval: middle, low and high end ``[...]`` of values ``[S, ...]``,
+    a row a run. Of ``MANY`` runs or more the interquartile mean and its bootstrap interval; of fewer the mean and
+    ``mean_interval``, by Student's t."""
+    values = np.asarray(values, dtype=float)
+    if len(values) >= MANY:
+        return interquartile_mean(values), *interquartile_mean_interval(values)
+    columns = [mean_interval(column) for column in values.reshape(len(values), -1).T]
+    middle, low, high = (np.array(each).reshape(values.shape[1:]) for each in zip(*columns, strict=True))
+    return middle, low, high
 
 
 def on_common_steps(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab1.engine.figures import PARTS
-from lab1.engine.metrics import mean_interval
+from lab1.engine.metrics import mean_interval, paired_interval
 from lab2.tasks.runs import classification_rows
 
 Run = dict[str, Any]
@@ -239,4 +239,4 @@ def search_pairs(runs: list[Run]) -> list[tuple[str, dict[str, Any], dict[str, A
 def paired_difference(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float, float]:
     """How much better the second system's mean nDCG@10 is than the first's on the same queries, and the 95 % interval
     of that difference over queries, by Student's t."""
-    return mean_interval([after - before for before, after in zip(first["queries"], second["queries"], strict=True)])
+    return paired_interval(second["queries"], first["queries"])

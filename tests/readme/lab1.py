@@ -1,0 +1,348 @@
+"""The numbers of lab1/README.md."""
+
+import re
+from statistics import fmean
+
+import torch
+
+from lab1.compare_gradients import WINDOW
+from lab1.detection import canvases
+from lab1.detection.detector import RIGHT
+from lab1.engine.metrics import correlation_interval, mean_interval, paired_interval, ratio_interval
+from lab1.explanation.evaluation import FEW
+from lab1.models import CNN, MLP
+from tests.readme.pages import Page
+from tests.readme.runs import Run, each, mean_sd, percent, read, significant
+from tests.readme.runs import seeds as runs_of
+
+MLPS = {
+    "MNIST": "mlp-128-64",
+    "MNIST, --augment": "mlp-128-64-augment",
+    "digits of scikit-learn (no download)": "mlp-128-64-digits",
+}
+DETECTORS = {
+    ("LeNet, 80,331 parameters", "0"): "detect-lenet-seed0",
+    ("LeNet", "1"): "detect-lenet-seed1",
+    ("MLP, 235,275 parameters", "0"): "detect-mlp-seed0",
+    ("MLP of exercise 1.1, 109,386 parameters, no background class", "0"): "detect-mlp-128-64-seed0",
+}
+MAPS = {
+    "class activation map, 8 x 8": "cam",
+    "Grad-CAM at the second stage, 16 x 16": "grad-cam, 16 x 16",
+    "class activation map, random weights": "random weights",
+    "random map": "random map",
+    "the centre of the image": "centre",
+    "chance: the box's share of the image": "chance",
+}
+
+
+def check(page: Page) -> None:
+    """Everything, in the order of the page."""
+    for part in (first_table, small_network, depth, initial_weights, convolutions, one_network):
+        part(page)
+    for part in (gradients, without_normalisation, detector, maps):
+        part(page)
+    page.leave("depths, which name a network", r"\b[Dd]epths? \d+(?:(?:,| and| to|, and) \d+)*")
+    page.leave("versions", r"torch 2\.15\.0 at depths\s+5 and 20, 2\.14\.1 at 10 and 25")
+    page.leave("bits of image files", r"16 bits scaled to 8")
+    page.leave(
+        "what a comment says of a command",
+        r"# depths [\d, ]+|depth \d+ to \d+|depths 5 and 20, seed 0|# depth 9, comparable",
+    )
+    page.leave("tolerances of the tests", r"holds? (?:it|both) to 1e-5")
+
+
+def runs(name: str) -> list[Run]:
+    return runs_of("lab1", name)
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def first_table(page: Page) -> None:
+    plain, augmented = fmean(percent(runs("mlp-128-64"))), fmean(percent(runs("mlp-128-64-augment")))
+    page.says("{} % test accuracy; distorting the training images makes it {} %", plain, augmented)
+    page.says("plain MLPs fail from depth 50 on, residual ones reach {} % there", fmean(twins("depth-mlp", 50)[1]))
+    page.says("a residual CNN of depth 9 reaches {} % on CIFAR-10", *percent(runs("rescnn9-16")))
+    page.says("grow towards the input, {}-fold at depth 20", measured("batch", 20, "plain", "start")[1][0])
+    lenet, none = (read("lab1", name)["test"]["f1"] for name in ("detect-lenet-seed0", "detect-mlp-128-64-seed0"))
+    page.says("F1 {} on cluttered canvases, trained with a background class; {} with", lenet, none)
+    page.says("the map marks the object in {} % of the images", 100 * game("pointing_game", "cam")[0])
+    page.says("by Student's t: {} standard deviations to either side for three seeds", mean_interval((-1, 0, 1))[2])
+
+
+# 1.1
+
+
+def small_network(page: Page) -> None:
+    def row(label: str):
+        same = runs(MLPS[label])
+        spent, loss = each(same, "seconds"), each(same, "test", "loss")
+        accuracy = *mean_sd(percent(same, "validation")), *mean_sd(percent(same))
+        return *accuracy, *mean_sd(loss), min(spent), max(spent)
+
+    plain, augmented, digits = map(runs, MLPS.values())
+    page.says("with layers of {}, {} and {} units", *plain[0]["config"]["hidden"], len(plain[0]["test"]["confusion"]))
+    page.says("| 784-128-64-10, {} parameters |", parameters(MLP((784, 128, 64, 10))))
+    page.table("1.1 A small network", "| 784-128-64-10", row)
+    page.says("Mean ± standard deviation over seeds {} to {}. AdamW", 0, len(plain) - 1)
+    page.says("up to {} epochs (digits: {});", plain[0]["config"]["epochs"], digits[0]["config"]["epochs"])
+    page.leave("seeds that chose hyperparameters", r"Validation loss on seeds 0 and 1 chose")
+    images, few = (int(torch.tensor(same[0]["test"]["confusion"]).sum()) for same in (plain, digits))
+    page.says("The digits' {} validation images", (1797 - few) // 10)
+    chosen = [100 * run["history"][run["best_epoch"] - 1]["train"]["accuracy"] for run in plain]
+    page.says("At the chosen epoch training accuracy is {} to {} %", min(chosen), max(chosen))
+    wrong = sum(torch.tensor(run["test"]["confusion"]).fill_diagonal_(0) for run in plain)
+    pairs = wrong + wrong.T
+    page.says("9 and 4 are confused ({} of {} errors)", pairs[9, 4], wrong.sum())
+    page.says("then 7 and 2 ({})", pairs[7, 2])
+    page.leave("digits", r"Most often 9 and 4|then 7 and 2|wider than a 1|answering \"1\"")
+    page.says("training images adds {} [{}, {}] points, paired", *paired_interval(percent(augmented), percent(plain)))
+    errors = [images / 100 * (100 - fmean(percent(same))) for same in (augmented, plain)]
+    page.says("paired: {} errors a seed, not {}.", *errors)
+    last = [run["best_epoch"] == run["epochs"] for run in augmented]
+    page.says("lowest at the last epoch in {} seeds of {}", sum(last), len(last))
+    page.says("the standard error of {} test images is about {} points", images, error(plain, images))
+    page.says("all seeds share {} test images, with a standard error of {}", few, error(digits, few))
+
+
+def error(same: list[Run], images: int) -> float:
+    """Standard error in points of the mean accuracy, by the number of test images."""
+    mean = fmean(percent(same))
+    return (mean * (100 - mean) / images) ** 0.5
+
+
+# 1.2
+
+
+def twins(sweep: str, depth: int, part: str = "test") -> tuple[list[float], list[float]]:
+    """Accuracies in percent of plain and residual networks, by seed."""
+    found = [run for run in read("lab1", sweep)["runs"] if run["depth"] == depth]
+    plain, residual = ([run for run in found if run["residual"] is kind] for kind in (False, True))
+    return percent(plain, part), percent(residual, part)
+
+
+def twin_row(sweep: str, sizes: bool = True):
+    """How a table of a sweep has a row: parameters and MACs, both kinds, and their paired difference."""
+
+    def row(label: str):
+        plain, residual = twins(sweep, int(label))
+        (one, *_) = (run for run in read("lab1", sweep)["runs"] if run["depth"] == int(label))
+        size = (one["parameters"], one["macs"]) if sizes else ()
+        return *size, *mean_sd(plain), *mean_sd(residual), *paired_interval(residual, plain)
+
+    return row
+
+
+def depth(page: Page) -> None:
+    settings = read("lab1", "depth-mlp")["config"]
+    names = ("width", "learning_rate", "weight_decay", "batch_size", "epochs")
+    template = "{} units a layer, AdamW, learning rate {}, weight decay {}, batches of {}, {} epochs"
+    page.says(template, *(settings[name] for name in names))
+    page.table("1.2 Depth", "| depth | parameters | MACs |", twin_row("depth-mlp"))
+    page.says("standard deviation over seeds {}, {}, {}; paired", *settings["seeds"])
+    (plain2, residual2), (plain6, _) = twins("depth-mlp", 2), twins("depth-mlp", 6)
+    residual50, residual100 = twins("depth-mlp", 50)[1], twins("depth-mlp", 100)[1]
+    page.says("lose {} [{}, {}] points from depth 2 to 6", *paired_interval(plain2, plain6))
+    page.says('always answering "1" scores {} %', 100 * 1135 / 10_000)  # of MNIST's test images 1,135 show a 1
+    page.says("({}, {}, {}): read the dots", *twins("depth-mlp", 20)[0])
+    page.says("gain {} [{}, {}] points from depth 2 to 50", *paired_interval(residual50, residual2))
+    page.says("depth 100 from {} ({} [{}, {}])", 50, *paired_interval(residual100, residual50))
+
+
+def initial_weights(page: Page) -> None:
+    page.table("Is it the identity", "| depth | plain, He's weights |", twin_row("depth-mlp-he", sizes=False))
+    difference = paired_interval(twins("depth-mlp-he", 2)[0], twins("depth-mlp-he", 50)[0])
+    page.says("trains at depth 50, {} [{}, {}] points below depth 2", *difference)
+
+
+def convolutions(page: Page) -> None:
+    sweep = "depth-cnn-10000images"
+    settings = read("lab1", sweep)["config"]
+    page.says("{} images of [CIFAR-10]", settings["train_images"])
+    page.says("{} epochs of SGD, one cycle with peak learning rate {},", settings["epochs"], settings["learning_rate"])
+    page.table("Convolutional networks", "| depth | parameters | MACs |", twin_row(sweep))
+    by_depth = {depth: twins(sweep, depth) for depth in settings["depths"]}
+    plain, residual = ({depth: pair[kind] for depth, pair in by_depth.items()} for kind in (0, 1))
+    ahead = {depth: [b - a for a, b in zip(*pair, strict=True)] for depth, pair in by_depth.items()}
+    deep, shallow = [*ahead[20], *ahead[25]], [*ahead[1], *ahead[5]]
+    ends = min(ahead[10]), max(ahead[10]), 20, 25, min(deep), max(deep)
+    page.says("The twin is ahead at depths 10 (by {} to {} points), {} and {} ({} to {}).", *ends)
+    page.says("At {} and {} it is ahead in all six pairs, by {} to {},", 1, 5, min(shallow), max(shallow))
+    lost = [paired_interval(plain[5], plain[depth]) for depth in (10, 20, 25)]
+    page.says("plain networks lose {} [{}, {}] points to depth 10, {} [{}, {}] to {}", *lost[0], *lost[1], 20)
+    page.says("and {} [{}, {}] to {}. Residual", *lost[2], 25)
+    page.says("Residual ones gain {} [{}, {}] from depth 5 to 10", *paired_interval(residual[10], residual[5]))
+    lost = [paired_interval(residual[10], residual[depth]) for depth in (20, 25)]
+    page.says("lose from there {} [{}, {}] to {} and {} [{}, {}] to {}.", *lost[0], 20, *lost[1], 25)
+    train = {depth: training(sweep, depth) for depth in by_depth}
+    page.says("plain {}, {}, {}, {} % from depth 5 on", *(train[depth][0] for depth in (5, 10, 20, 25)))
+    page.says("residual {}, {}, {} % from depth 10 on", *(train[depth][1] for depth in (10, 20, 25)))
+    images, size = settings["train_images"], settings["batch_size"]
+    page.says("{} steps at one learning rate are few", settings["epochs"] * -(-images // size))
+    fp32 = percent(runs("rescnn5-16-10000images-fp32"))
+    page.says("At depth 5, residual, fp32 reaches {} ± {} % (n = {},", *mean_sd(fp32), len(fp32))
+    page.says("bf16 less fp32 is {} [{}, {}] points", *paired_interval(residual[5], fp32))
+
+
+def training(sweep: str, depth: int) -> list[float]:
+    """Mean training accuracy in percent of both kinds of network in the last epoch."""
+    kinds = [
+        [read("lab1", f"{sweep}/{kind}-depth{depth}-seed{seed}")["history"][-1] for seed in (0, 1, 2)]
+        for kind in ("plain", "residual")
+    ]
+    return [fmean(percent(kind, "train")) for kind in kinds]
+
+
+def one_network(page: Page) -> None:
+    (run,) = runs("rescnn9-16")
+    (test,), (held_out,) = percent([run]), percent([run], "validation")
+    page.says("The first command: **{} %** test accuracy (validation, 5,000 images, {} %;", test, held_out)
+    page.says("(validation, {} images,", 5_000)
+    page.says("{} parameters, one seed, {} minutes)", parameters(CNN(9)), run["seconds"] / 60)
+    page.leave(
+        "He et al.'s ResNet-20, linked above", r"He et al\. report 91\.25 % for ResNet-20 after about 180 epochs"
+    )
+    page.says("With a standard error of {} points the", error([run], 10_000))
+    page.leave("an earlier test, of which no run is left", r"had seen 40 epochs \(91\.04 %\)")
+    page.says("before we took {}, both", run["config"]["epochs"])
+
+
+# 2.1
+
+
+def measured(norm: str, depth: int, network: str, moment: str) -> list[tuple[float, float, float]]:
+    """Mean and interval of the loss, of first / last and of neighbours, over seeds."""
+    same = values(norm, depth, network, moment)
+    return [mean_interval(same[0]), ratio_interval(same[1]), correlation_interval(same[2])]
+
+
+def values(norm: str, depth: int, network: str, moment: str) -> list[list[float]]:
+    """Loss, first / last and neighbours, a number a seed."""
+    same = [run for run in read("lab1", f"gradients-{norm}")["runs"] if same_twin(run, depth, network)]
+    found = [run[moment] for run in same if moment in run]
+    return [[one["loss"] for one in found], each(found, "first_to_last"), [one["correlation"][1] for one in found]]
+
+
+def gradient_row(norm: str):
+    def row(label: str, network: str):
+        depth, _, moment = label.removeprefix("depth ").partition(", ")
+        (loss, *_), ratio, neighbours = measured(norm, int(depth), network, moment or "start")
+        return loss if loss < 100 else round(loss), *significant(ratio), *neighbours
+
+    return row
+
+
+def paired_row(label: str):
+    """A row that compares the twins: ratios by way of logarithms, differences of the others."""
+    what, moment, _ = label.replace(":", ",").split(", ")
+    found = []
+    for depth in read("lab1", "gradients-batch")["config"]["depths"]:
+        plain, residual = (values("batch", depth, network, moment) for network in ("plain", "residual"))
+        if what == "first / last":
+            ratios = [a / b for a, b in zip(plain[1], residual[1], strict=True)]
+            found += significant(ratio_interval(ratios))
+        elif what == "neighbours":
+            found += paired_interval(residual[2], plain[2])
+        else:
+            found += paired_interval(plain[0], residual[0])
+    return found
+
+
+def gradients(page: Page) -> None:
+    settings = read("lab1", "gradients-batch")["config"]
+    page.says("the same {} batches of {} CIFAR-10 images", settings["iterations"], settings["batch_size"])
+    page.says("SGD, one cycle, peak learning rate {}.", settings["learning_rate"])
+    page.says("in the mean of the last ten (end)")
+    assert WINDOW == 10
+    page.leave("what a cosine means", r"1 is a linear function, 0 white noise")
+    page.leave("distance on a line", r"a 32nd")
+    page.table("2.1 Gradients", "| with batch normalisation |", gradient_row("batch"), keys=2)
+    page.says("over seeds {}, {}, {} and 95 % intervals by", *settings["seeds"])
+    page.table("2.1 Gradients", "| plain against residual |", paired_row)
+    page.says("layers {} and {} for depth 20", *strided(20))
+    lasts = [
+        fmean(run["start"]["norms"][-1] for run in read("lab1", "gradients-batch")["runs"] if same_twin(run, depth))
+        for depth in settings["depths"]
+    ]
+    page.says("almost nothing: {} to {} in plain networks of every depth", min(lasts), max(lasts))
+    page.says("After {} steps the twins cannot be told apart", settings["iterations"])
+    page.says("loss is lower after {} steps", settings["iterations"])
+
+
+def same_twin(run: Run, depth: int, network: str = "plain") -> bool:
+    return (run["depth"], run["network"]) == (depth, network)
+
+
+def strided(depth: int) -> list[int]:
+    """Places of the stride-2 convolutions among the layers with weights."""
+    layers = [module for module in CNN(depth).modules() if isinstance(module, torch.nn.Conv2d)]
+    return [place for place, layer in enumerate(layers, start=1) if layer.stride == (2, 2)]
+
+
+def without_normalisation(page: Page) -> None:
+    settings, found = read("lab1", "gradients-none")["config"], read("lab1", "gradients-none")["runs"]
+    page.says("over seeds {}, {}, {} and with intervals as above", *settings["seeds"])
+    page.says("The peak learning rate is {}.", settings["learning_rate"])
+    page.table("Without batch normalisation", "| without normalisation |", gradient_row("none"), keys=2)
+    kinds = [(depth, network) for depth in settings["depths"] for network in ("plain", "residual")]
+    norms = [[run["start"]["norms"] for run in found if same_twin(run, *kind)] for kind in kinds]
+    curves = [[ratio_interval(layer)[0] for layer in zip(*same, strict=True)] for same in norms]
+    page.says("flat to within a factor of {}.", max(max(curve) / min(curve) for curve in curves))
+    failed = [int(re.search(r"iteration (\d+)", run["failed"])[1]) for run in found if "failed" in run]
+    page.says("within {} steps its loss is no longer finite", max(failed))
+    closer = {
+        depth: paired_interval(*(values("none", depth, network, "start")[2] for network in ("residual", "plain")))
+        for depth in settings["depths"]
+    }
+    page.says("at depths 10 (by {} [{}, {}]) and {} ({} [{}, {}]);", *closer[10], 20, *closer[20])
+    page.says("at {} and {} the interval includes {}.", 5, 25, 0)
+    assert all(closer[depth][1] < 0 < closer[depth][2] for depth in (5, 25))
+    ends = [fmean(loss) for loss in (values("none", *kind, "end")[0] for kind in kinds) if loss]
+    page.says("(mean losses {} to {}, chance is {})", min(ends), max(ends), torch.tensor(10.0).log().item())
+
+
+# 2.2 and 2.3
+
+
+def detector(page: Page) -> None:
+    def row(label: str, seed: str):
+        test = read("lab1", DETECTORS[label, seed])["test"]
+        grid = test["grid"]
+        random = test["f1"], *test["f1_interval"], test["precision"], test["recall"]
+        return *random, grid["f1"], *grid["f1_interval"]
+
+    page.table("2.2 A detector", "| classifier | seed |", row, keys=2)
+    test = read("lab1", "detect-lenet-seed0")["test"]
+    page.says("{} canvases of each kind, {} x {} pixels", test["canvases"], canvases.SIDE, canvases.SIDE)
+    page.says("*Random*: {} MNIST test digits, {} to {} times", test["digits"], *canvases.SCALES)
+    page.says("*Grid*: {}.", test["grid"]["digits"])
+    box = canvases.WINDOW - 2 * canvases.MARGIN
+    page.says("an IoU of {} with the digit's box, the square of {} x {} pixels", RIGHT, box, box)
+    page.leave("canvases that validate", r"on 200 validation canvases")
+
+
+def game(measure: str, which: str) -> tuple[float, float, float]:
+    """Mean and bootstrap interval over images of one measure of a map."""
+    found = read("lab1", "cam-rescnn3-16-shapes-seed0")["test"][measure][which]
+    return found["mean"], *found["interval"]
+
+
+def maps(page: Page) -> None:
+    (run,), test = runs("rescnn3-16-shapes"), read("lab1", "cam-rescnn3-16-shapes-seed0")["test"]
+    page.says("# {} % test accuracy, {} seconds", *percent([run]), run["seconds"])
+    page.says("{} test images of `shapes` have known boxes", test["images"])
+    page.says("the {} images whose box misses the centre", test["off_centre_images"])
+    page.says("({} images): mean probability of the class", FEW)
+
+    def row(label: str):
+        measures = ("pointing_game", "off_centre", "deletion_auc", "insertion_auc")
+        there = [measure for measure in measures if MAPS[label] in test[measure]]
+        shown = there[:1] if MAPS[label] == "centre" else there
+        return *(number for measure in shown for number in game(measure, MAPS[label])), *([0] * (shown != there))
+
+    page.table("2.3 Class activation maps", "| map | pointing game |", row)
+    page.leave("sizes of maps", r"\b(?:8 x 8|16 x 16)\b")
+    page.leave("a test image's number", r"test image 2405")
+    page.says("divided by {}, and the mean", CNN(3).head.in_features)

@@ -1,0 +1,250 @@
+"""The numbers of lab2/README.md."""
+
+import math
+import re
+from statistics import correlation, fmean
+
+from lab1.engine.metrics import mean_interval, paired_interval
+from tests.readme.pages import Page
+from tests.readme.runs import Run, each, mean_sd, percent, read
+from tests.readme.runs import seeds as runs_of
+
+ENCODER = "all-MiniLM-L6-v2"
+FILMS = "classify-rotten_tomatoes"
+METHODS = {
+    "TF-IDF": f"{FILMS}-tfidf",
+    "frozen features": f"{FILMS}-features-{ENCODER}",
+    "LoRA": f"{FILMS}-lora-{ENCODER}",
+    "full fine-tuning": f"{FILMS}-finetune-{ENCODER}",
+}
+ANSWERS = {
+    "likelihood": "answer-codah-likelihood-gpt-ag_news-bpe1024",
+    f"{ENCODER}, fine-tuned, cross-entropy over the choices": f"answer-codah-finetune-{ENCODER}",
+    f"{ENCODER}, fine-tuned, margin ranking": f"answer-codah-finetune-{ENCODER}-margin",
+}
+SEARCH = f"retrieve-cranfield-{ENCODER}"
+
+
+def check(page: Page) -> None:
+    """Everything, in the order of the page."""
+    for part in (first_table, data, gpt, decoding, classes, choices, documents):
+        part(page)
+    page.leave("tolerances of the tests", r"hold the logits to 1e-4")
+    page.leave("seeds to type", r"# the table; --seed 1 and 2, too|# and seeds 1, 2")
+
+
+def run(name: str) -> Run:
+    return read("lab2", name)
+
+
+def runs(name: str) -> list[Run]:
+    return runs_of("lab2", name)
+
+
+def first_table(page: Page) -> None:
+    page.says("| {} nats a character on verses", run("gpt-6x192-seed0")["test"]["loss"])
+    greedy = run("generate-gpt-6x192-seed0")["decoding"]["greedy"]["repetition"]
+    page.says("greedy text repeats {} % of its 4-grams", 100 * greedy)
+    words, frozen, lora, full = (fmean(percent(same)) for same in films().values())
+    page.says("counted words {} %, frozen features {} %, LoRA {} %, full fine-tuning {} %", words, frozen, lora, full)
+    likelihood, encoder, _ = (percent(runs(name)) for name in ANSWERS.values())
+    page.says("encoder {} %, a small GPT's likelihood {} %, chance {} %", fmean(encoder), *likelihood, 25)
+
+
+def data(page: Page) -> None:
+    page.leave("sizes of data sets", r"532,106 characters|[\d,]+ / [\d,]+ / [\d,]+ (?:sentences|questions)")
+    page.leave("sizes of data sets", r"8,980 texts of the official 120,000; 1,000; the official test set of 7,600")
+    page.leave("sizes of data sets", r"1,400 abstracts on aerodynamics, 113 \+ 112 queries|fold 0: ")
+    page.leave(
+        "grades of Cranfield",
+        r"The original grades, 1 \(best\) to 4, became 4 to\s1; -1, .*, became 4\.|counted from 0",
+    )
+
+
+# 1 and 2
+
+
+def gpt(page: Page) -> None:
+    one, weaker = run("gpt-6x192-seed0"), run("gpt-6x192-decay0.1-seed0")
+    settings, parts = one["config"], [one["validation"], one["test"]]
+    names = "layers", "width", "context"
+    page.says(
+        "# {} layers, {} wide, context {}; {} minutes on", *(settings[name] for name in names), one["seconds"] / 60
+    )
+    page.leave("what a comment says of a command", r"# 4 layers, 128 wide, context 64, 2,000 small steps")
+    page.leave("shares of the poem", r"The first 90 % of the poem.*, the next 5 % .*, the last 5 % are")
+    size = one["parameters"], settings["steps"], settings["batch_size"]
+    page.says("| {} parameters, {} steps of {} windows, one seed |", *size)
+    keys = {"loss": "loss", "perplexity": "perplexity", "bits per character": "bits_per_character"}
+    page.table("Exercise 1", "steps of", lambda label: [part[keys[label.split(" (")[0]]] for part in parts])
+    page.says("Over the whole last tenth of the poem the loss is {}.", fmean(part["loss"] for part in parts))
+    page.says("With a weight decay of {} instead of {} (", weaker["config"]["weight_decay"], settings["weight_decay"])
+    page.says("low, validation loss at {}.", weaker["validation"]["loss"])
+    page.leave("settings of sampling", r"with top-p 0\.95")
+
+
+def decoding(page: Page) -> None:
+    found = run("generate-gpt-6x192-seed0")
+    characters, *pairs = found["tokenizers"].values()
+    page.says("The test part, {} characters, is {} tokens", characters["characters"], characters["tokens"])
+    page.says("by characters, {} with {} [byte", pairs[0]["tokens"], pairs[0]["vocabulary"])
+    page.says("and {} with {}: ", pairs[1]["tokens"], pairs[1]["vocabulary"])
+    page.says(": {} and {} characters a token", *(pair["characters_per_token"] for pair in pairs))
+    page.says(
+        "the same {} passages of the test part by {} characters", *map(found["config"].get, ("samples", "length"))
+    )
+
+    def row(label: str):
+        label = re.sub(r"(top-.), . ", r"\1 ", label)
+        return [100 * found["decoding"][label][measure] for measure in ("distinct_1", "distinct_2", "repetition")]
+
+    page.table("Exercise 2", "| decoding |", row)
+
+
+# 3.1 to 3.3
+
+
+def films() -> dict[str, list[Run]]:
+    """The runs of each method; the first two have no seed."""
+    without = "TF-IDF", "frozen features"
+    return {label: [run(name)] if label in without else runs(name) for label, name in METHODS.items()}
+
+
+def classes(page: Page) -> None:
+    by_method = films()
+    frozen, lora, full = (by_method[label] for label in ("frozen features", "LoRA", "full fine-tuning"))
+
+    def row(label: str):
+        method = next(name for name in METHODS if label.startswith(name))
+        same = by_method[method]
+        spent = each(same, "seconds")
+        (learns,) = set(each(same, "test", "trainable_parameters"))
+        f1 = fmean(each(same, "test", "macro_f1"))
+        if len(same) == 1:
+            return learns, *percent(same, "validation"), *percent(same), f1, *spent
+        accuracies = *mean_sd(percent(same, "validation")), *mean_sd(percent(same))
+        return learns, *accuracies, f1, min(spent), max(spent)
+
+    page.says("({}M parameters), compares sentences", frozen[0]["parameters"] / 1e6)
+    page.says("deviation over seeds {}, {}, {}; the first two methods", 0, 1, 2)
+    page.says("regression, C {})", by_method["TF-IDF"][0]["chosen"]["C"])
+    best = frozen[0]["chosen"]
+    page.says("(layer {} of {}, mean over tokens, SVM, C {})", best["layer"], 6, best["C"])
+    page.says("rank {}, {} epochs |", lora[0]["config"]["lora_rank"], lora[0]["epochs"])
+    page.says("full fine-tuning, {} epochs |", full[0]["epochs"])
+    page.table("Exercise 3.1", "| method | learns |", row)
+    page.says(
+        "(LoRA {}e-3, fine-tuning {}e-5)",
+        *(1e3 * lora[0]["config"]["learning_rate"], 1e5 * full[0]["config"]["learning_rate"]),
+    )
+
+    def difference(label: str):
+        after, before = (percent(by_method[method]) for method in label.split(" minus "))
+        before = before * len(after) if len(before) == 1 else before
+        return *(a - b for a, b in zip(after, before, strict=True)), *paired_interval(after, before)
+
+    page.table("Exercise 3.1", "| difference in test accuracy", difference)
+    page.says("(Student's t, n = {}) |", len(lora))
+    images = sum(map(sum, lora[0]["test"]["confusion"]))
+    shares = [fmean(each(same, "test", "accuracy")) for same in by_method.values()]
+    errors = [100 * math.sqrt(share * (1 - share) / images) for share in shares]
+    page.says("the {} sentences add a standard error of {} to {} points", images, min(errors), max(errors))
+    share = 100 * lora[0]["test"]["trainable_parameters"] / full[0]["test"]["trainable_parameters"]
+    page.says("though LoRA trains {} % as many parameters", share)
+    epochs = [[100 * one["history"][epoch]["validation"]["accuracy"] for one in full] for epoch in (1, 0)]
+    page.says("({}, {}, {} % against {}, {}, {} %)", *epochs[0], *epochs[1])
+    best = {
+        kind: [
+            max(one["accuracy"] for one in frozen[0]["tried"] if (one["pooling"], one["layer"]) == (kind, layer))
+            for layer in range(7)
+        ]
+        for kind in ("mean", "cls")
+    }
+    page.says("every layer: {} against {} % in validation", *(100 * max(best[kind]) for kind in ("mean", "cls")))
+    page.says(
+        "From layer {} on the mean stays within {} points.", 2, 100 * (max(best["mean"][2:]) - min(best["mean"][2:]))
+    )
+    page.says("At layer {}, before", 0)
+    page.says("and {} % is all there is", 100 * best["cls"][0])
+    page.says("TF-IDF alone reaches {} %", *percent([run("classify-ag_news-tfidf")]))
+
+
+def choices(page: Page) -> None:
+    likelihood, entropy, margin = map(runs, ANSWERS.values())
+
+    def row(label: str):
+        if label == "chance":
+            return 25, 25
+        same = runs(ANSWERS[label if label in ANSWERS else label.split(":")[0]])
+        return [number for part in ("validation", "test") for number in shown(percent(same, part))]
+
+    page.says("deviation over seeds {}, {}, {}.", 0, 1, 2)
+    best = [one["best_epoch"] for one in (*entropy, *margin)]
+    page.says(
+        "Of {} epochs validation loss chose the first in {} run, the second in {}.", 3, best.count(1), best.count(2)
+    )
+    page.table("Exercise 3.2", "| | validation accuracy | test accuracy |", row)
+    page.says(
+        "standard error of {} questions is {} points at {} %, {} at {} %",
+        555,
+        100 * math.sqrt(0.25 / 555),
+        50,
+        100 * math.sqrt(0.1875 / 555),
+        25,
+    )
+    page.says("with {}M parameters and", likelihood[0]["parameters"] / 1e6)
+    page.leave("sizes of data sets", r"and 1\.6 MB of\s+news read")
+    differences = [a - b for a, b in zip(percent(margin), percent(entropy), strict=True)]
+    page.says("is {}, {} and {} points by seed, {} [{}, {}] in the mean", *differences, *mean_interval(differences))
+    page.says("in the mean (95 %, Student's t, n = {})", len(differences))
+    epochs = [[100 * one["history"][epoch]["train"]["accuracy"] for one in (*entropy, *margin)] for epoch in (1, 2)]
+    page.says("rises from {}-{} to {}-{} %", *(end(values) for values in epochs for end in (min, max)))
+    rising = sum(
+        one["history"][2]["validation"]["loss"] > one["history"][1]["validation"]["loss"] for one in (*entropy, *margin)
+    )
+    page.says("validation loss rises in all {} runs", rising)
+
+
+def shown(values: list[float]) -> tuple[float, ...]:
+    """Mean and deviation, or the one value there is."""
+    return mean_sd(values) if len(values) > 1 else tuple(values)
+
+
+def documents(page: Page) -> None:
+    plain, tuned = run(SEARCH), run(f"{SEARCH}-finetune-seed0")
+    systems = {
+        "BM25 (k1 1.2, b 0.75)": plain["test"]["bm25"],
+        f"dense, {ENCODER}": plain["test"]["dense"],
+        "hybrid of both": plain["test"]["hybrid"],
+        "dense, fine-tuned, seed 0": tuned["test"]["dense"],
+        "hybrid, fine-tuned, seed 0": tuned["test"]["hybrid"],
+    }
+
+    def row(label: str):
+        found = systems[label]
+        measures = "ndcg@10", "recall@100", "mrr"
+        return [number for measure in measures for number in (found[measure], *found[f"{measure}_interval"])]
+
+    queries = len(plain["test"]["bm25"]["queries"])
+    page.says("bootstrap over the {} test queries", queries)
+    page.says(
+        "chosen on training queries: {}, and {} after fine-tuning", plain["test"]["weight"], tuned["test"]["weight"]
+    )
+    page.leave("sizes of data sets", r"on 22 queries held out of it|ten epochs on 91\s+queries")
+    page.table("Exercise 3.3", "nDCG@10 | recall@100", row)
+    bm25, dense, hybrid = (plain["test"][name]["queries"] for name in ("bm25", "dense", "hybrid"))
+    pairs = {
+        "dense minus BM25": (dense, bm25),
+        "hybrid minus BM25": (hybrid, bm25),
+        "hybrid minus dense": (hybrid, dense),
+        "dense: fine-tuned minus as it is": (tuned["test"]["dense"]["queries"], dense),
+        "hybrid: fine-tuned minus as it is": (tuned["test"]["hybrid"]["queries"], hybrid),
+    }
+    page.table("Exercise 3.3", "| difference in nDCG@10 |", lambda label: paired_interval(*pairs[label]))
+    page.says("(Student's t, n = {} queries)", queries)
+    page.says("nDCG by query correlates at {}", correlation(bm25, dense))
+    worst = [set(sorted(range(queries), key=scores.__getitem__)[: queries // 4]) for scores in (bm25, dense)]
+    page.says(
+        "the worst {} queries of each share {} ({} by chance)", queries // 4, len(worst[0] & worst[1]), queries / 16
+    )
+    page.says("{} s without and {} s with fine-tuning", plain["seconds"], tuned["seconds"])

@@ -1,0 +1,264 @@
+"""The numbers of lab3/README.md."""
+
+import json
+import math
+from statistics import fmean, median
+
+from scipy import stats
+
+from lab1.engine.config import REPOSITORY
+from lab1.engine.metrics import paired_interval
+from lab3.config import SETTINGS
+from lab3.environments import navigation
+from tests.readme.pages import Page
+from tests.readme.runs import Run, each, mean_sd, read
+from tests.readme.runs import seeds as runs_of
+
+# A row of a table, by its first cell: the name of its runs without "-seed0".
+REINFORCE = {
+    "no baseline": "reinforce-none-CartPole-v1",
+    "standardised returns": "reinforce-standardise-CartPole-v1",
+    "learned value": "reinforce-value-CartPole-v1",
+}
+DQN = {
+    "CartPole-v1, returns of 10 steps": "dqn-CartPole-v1",
+    "the same, of 1 step": "dqn-1step-CartPole-v1",
+    "LunarLander-v3, of 5 steps": "dqn-LunarLander-v3",
+}
+PPO = {name: f"ppo-{name}" for name in ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")}
+RECORDED = "another processor, of which no run is published"
+
+
+def check(page: Page) -> None:
+    """Everything, in the order of the page."""
+    for part in (first_table, measured, reinforce, dqn, ppo, elsewhere, navigation_goal):
+        part(page)
+    page.leave("what a comment says of a command", r"# CartPole-v1, .*$|# [\d,]+ steps: .*$|# 150,000 steps")
+    page.leave("tolerances and lengths of the tests", r"after 10,000 steps circling|the environment's gamma, 0\.99")
+
+
+def runs(name: str) -> list[Run]:
+    """Runs by seed: ``ppo-CartPole-v1``, or ``compare-CartPole-v1/ppo`` of a comparison."""
+    series, _, agent = name.partition("/")
+    if not agent:
+        return runs_of("lab3", name)
+    found = sorted((run for run in read("lab3", series)["runs"] if run["agent"] == agent), key=lambda run: run["seed"])
+    if not found:
+        raise FileNotFoundError(f"lab3/model/published/{name}")
+    return found
+
+
+def returns(name: str) -> list[float]:
+    return each(runs(name), "test", "return")
+
+
+def last(name: str) -> list[float]:
+    """The returns of the last evaluation, by seed."""
+    return [run["history"][-1]["return"] for run in runs(name)]
+
+
+def row_of(names: dict[str, str], sizes: bool = True):
+    """How a table has a row: seeds and steps if it has, tests, last evaluations, the threshold in training, seconds."""
+
+    def row(label: str):
+        same = runs(names[label])
+        size = (len(same), same[0]["config"]["steps"]) if sizes else ()
+        tests, spent = each(same, "test", "return"), each(same, "seconds")
+        solved = [run["solved"]["step"] if run["solved"] else math.inf for run in same]
+        reached = len(same) - solved.count(math.inf), len(same)
+        middle = (median(solved),) if median(solved) < math.inf else ()
+        ends = (min(spent), max(spent)) if round(min(spent)) < round(max(spent)) else (fmean(spent),)
+        return *size, *mean_sd(tests), min(tests), *mean_sd(last(names[label])), *reached, *middle, *ends
+
+    return row
+
+
+def first_table(page: Page) -> None:
+    none, standardised, value = (fmean(returns(name)) for name in REINFORCE.values())
+    page.says(
+        "CartPole {} with standardised returns or a learned value, {} without", fmean((standardised, value)), none
+    )
+    ten, one, lander = (fmean(returns(name)) for name in DQN.values())
+    page.says("CartPole {} with returns of {} steps, {} with {}; LunarLander {}", ten, 10, one, 1, lander)
+    cartpole, _, lander = (fmean(returns(name)) for name in PPO.values())
+    seconds = fmean(each(runs("ppo-CartPole-v1"), "seconds"))
+    car = fmean(returns("ppo-CarRacing-v3"))
+    page.says("CartPole {} after {} seconds of training, LunarLander {}, CarRacing {}", cartpole, seconds, lander, car)
+    goals = goals_reached("sampled")
+    page.says("{} to {} % of the goals reached", min(goals), max(goals))
+
+
+def measured(page: Page) -> None:
+    (settings,) = {
+        json.dumps([run["config"]["evaluation_episodes"], run["config"]["test_episodes"], len(run["history"])])
+        for name in (*REINFORCE.values(), *DQN.values(), *PPO.values())
+        for run in runs(name)
+    }
+    evaluation, test, _ = json.loads(settings)
+    page.says("over {} episodes that always start alike", evaluation)
+    page.says("once, over {} episodes with other starts", test)
+    page.says("a mean of their last {} training episodes", 20)
+    thresholds = [runs(name)[0]["solved"]["threshold"] for name in PPO.values()]
+    page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
+
+
+# The exercises
+
+
+def first_at(run: Run, level: float, key: str = "step") -> float | None:
+    """When an evaluation was first at this level, if one was."""
+    return next((point[key] for point in run["history"] if point["return"] >= level), None)
+
+
+def evaluations(name: str) -> list[list[float]]:
+    """The returns of all evaluations, a list a seed."""
+    return [each(run["history"], "return") for run in runs(name)]
+
+
+def reinforce(page: Page) -> None:
+    none, standardised, value = REINFORCE.values()
+    episodes = runs(none)[0]["config"]["episodes"]
+    page.says("| {} episodes, {} seeds |", episodes, len(runs(none)))
+    page.table("Exercise 2", "episodes, ", row_of(REINFORCE, sizes=False))
+    page.says("# CartPole-v1, a learned value, {} episodes", episodes)
+    page.says("learning rate and {} episodes a step", runs(none)[0]["config"]["num_envs"])
+    early = sorted(first_at(run, 475, "episodes") or math.inf for run in runs(none))
+    page.says(
+        "{} seeds have an evaluation of {} or more within {} episodes",
+        len([x for x in early if x <= 152]),
+        475,
+        early[2],
+    )
+    needed = [first_at(run, 475, "episodes") for run in runs(value)]
+    page.says("the learned value needs {} to {}.", min(needed), max(needed))
+    page.says("all {} seeds end at {};", last(value).count(500), 500)
+    below = [end for end in last(standardised) if end < 500]
+    page.says("{} do, the others between {} and {};", last(standardised).count(500), min(below), max(below))
+    never = sum(max(returns) < 300 for returns in evaluations(none))
+    page.says("{} does, and {} seeds were never above {}", last(none).count(500), never, 300)
+
+    def difference(label: str):
+        names = {"none": none, "standardised": standardised, "learned value": value}
+        return paired_interval(*(last(names[name]) for name in label.split(" minus ")))
+
+    page.table("Exercise 2", "| difference in the last evaluation |", difference)
+    page.says("(Student's t, n = {} pairs of seeds) |", len(runs(none)))
+
+
+def dqn(page: Page) -> None:
+    ten, one, lander = DQN.values()
+    page.table("Exercise 3.1", "| | seeds, steps |", row_of(DQN))
+    high = {name: [sum(value >= 475 for value in values) for values in evaluations(name)] for name in (ten, one)}
+    page.says("each seed has {} or {} of its {} evaluations at {} or more", *sorted(set(high[ten])), 20, 475)
+    page.says("the first after {} steps at the latest", max(first_at(run, 475) for run in runs(ten)))
+    page.says("it is {} to {}: no evaluation", min(high[one]), max(high[one]))
+    early, later = (
+        [point["return"] for run in runs(one) for point in run["history"] if (point["step"] <= 50_000) is kind]
+        for kind in (True, False)
+    )
+    page.says("of the first {} steps is above {}, later ones", 50_000, 250 if max(early) <= 250 else max(early))
+    page.says("swing between {} and {}, and", min(later), max(later))
+    best = [max(values) for values in evaluations(one)]
+    page.says("{} of {} seeds never have one above {}.", sum(value <= 290 for value in best), len(best), 290)
+    page.says(
+        "is {} of {} evaluations [{}, {}]",
+        *(lambda mean, low, high: (mean, 20, low, high))(*paired_interval(high[ten], high[one])),
+    )
+    page.says("Student's t, n = {} pairs of seeds). On", len(best))
+    page.leave(RECORDED, r"all\s+five\s+standardised\s+seeds\s+end\s+at\s+500")
+    page.leave(RECORDED, r"ten steps give 14 to 19 of 20, and one step an early evaluation of 394")
+    page.leave("trials that are not published", r"among 1, 3, 5 and 10|on seeds 100 to 103|tried on seed 100")
+    page.says("all {} seeds end above {}.", sum(end > 260 for end in last(lander)), 260)
+    page.says("above {} comes after {}, {} and {} steps", 200, *sorted(first_at(run, 200) for run in runs(lander)))
+
+
+def ppo(page: Page) -> None:
+    page.table("Exercise 3.2", "| | seeds, steps |", row_of(PPO))
+    cartpole, acrobot, lander = map(runs, PPO.values())
+    solved = [run["solved"] for run in cartpole]
+    steps = max(run["steps"] for run in cartpole)
+    page.says("reaches {} in training, within {} of its {} steps", 475, max(each(solved, "step")), round(steps, -2))
+    page.says("and {} to {} seconds on a free", *(end(each(solved, "seconds")) for end in (min, max)))
+    page.leave(RECORDED, r"On another processor 3 of 5 reach it")
+    page.leave("read off the figure", r"differ by hundreds up to 50,000 steps")
+    tests, evaluated = fmean(each(acrobot, "test", "return")), fmean(last(PPO["Acrobot-v1"]))
+    page.says("from {} other starts, lies about {} below the last evaluations from {}", 100, evaluated - tests, 20)
+    page.says("seeds land, with {}, {}, {}, {} and {}.", *each(lander, "test", "return"))
+    reached = [first_at(run, 240, "seconds") for run in lander]
+    spent = [seconds for seconds in reached if seconds]
+    page.says("{} or more, after {} to {} seconds; seed {}", 240, min(spent), max(spent), reached.index(None))
+    page.says(
+        "Discount {}, lambda {} and entropy bonus {} are",
+        *(lander[0]["config"][name] for name in ("gamma", "gae_lambda", "entropy")),
+    )
+    ours, others = returns("dqn-LunarLander-v3"), returns("ppo-LunarLander-v3")
+    difference = stats.ttest_ind(ours, others, equal_var=False)
+    page.says("sets a million steps of PPO beside {} of DQN", runs("dqn-LunarLander-v3")[0]["config"]["steps"])
+    page.says("is {} [{}, {}] higher", fmean(ours) - fmean(others), *difference.confidence_interval())
+    page.says("n = {} and {}): no", len(ours), len(others))
+    (car,) = runs("ppo-CarRacing-v3")
+    page.leave("what the environment is", r"four grey frames of 64 x 64 pixels|\[900 counts as\s+solved\]")
+    page.says("| CarRacing-v3, {} seed |", 1)
+    page.says("over {} episodes | decisions", car["test"]["episodes"])
+    row = car["test"]["return"], car["test"]["return_sd"], car["steps"], car["seconds"] / 60
+    page.table("Exercise 3.2", "| CarRacing-v3, 1 seed |", lambda label: row)
+    page.leave("sizes of files that are not published", r"The weights, 4\.5 MB")
+
+
+def elsewhere(page: Page) -> None:
+    """The table of numbers of others; of ours they say how many steps they took."""
+    ours = {
+        "CartPole-v1, DQN": "dqn-CartPole-v1",
+        **{f"{name.removesuffix('-v3')}, PPO": f"ppo-{name}" for name in PPO},
+        "LunarLander, DQN": "dqn-LunarLander-v3",
+    }
+    for label, name in ours.items():
+        before = "v3: " if "LunarLander" in label else ""
+        same = runs(name)
+        page.says(f"| {label} | {before}{{}} ± {{}} ({{}}) |", *mean_sd(returns(name)), same[0]["config"]["steps"])
+    page.leave(
+        "numbers of RL Baselines3 Zoo and CleanRL, linked above",
+        r"\| (?:v2: )?-?[\d.]+ ± [\d.]+(?: \([\d,]+\))? (?=\|)",
+    )
+    page.leave("numbers of RL Baselines3 Zoo and CleanRL, linked above", r"mean ± sd, 3 seeds, 500,000 steps")
+
+
+def goals_reached(actions: str) -> list[float]:
+    """Goals reached in percent of the episodes that play.py played, by seed."""
+    found = [played(f"ppo-NavigationGoal-v0-seed{seed}", actions) for seed in (0, 1, 2)]
+    return [100 * one["outcomes"]["goal"] / one["episodes"] for one in found]
+
+
+def played(run: str, actions: str) -> Run:
+    """What ``play.py --output played-ACTIONS.json`` wrote."""
+    path = REPOSITORY / "lab3" / "model" / "published" / run / f"played-{actions}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def navigation_goal(page: Page) -> None:
+    name = "ppo-NavigationGoal-v0"
+    page.says("from {} distance rays and", navigation.RAYS)
+    page.says("--env NavigationGoal-v0 # {} steps: a minute", SETTINGS["ppo"]["any"]["steps"])
+    page.says(
+        "goal pays {}; an obstacle, a wall or {} steps without a goal cost {}.",
+        navigation.END_REWARD,
+        200,
+        navigation.END_REWARD,
+    )
+    page.says("| {} seeds, {} steps |", len(runs(name)), runs(name)[0]["config"]["steps"])
+    page.says("goals reached in {} further episodes", played(f"{name}-seed0", "sampled")["episodes"])
+    tests = *mean_sd(returns(name)), min(returns(name))
+    rows = {
+        "actions drawn from the policy": (*tests, *goals_reached("sampled")),
+        "greedy, the same weights": goals_reached("greedy"),
+    }
+    page.table("Exercise 3.3", "goals reached in", rows.__getitem__)
+    late = {
+        kind: [100 * played(f"{name}-seed{seed}", kind)["outcomes"].get("time-out", 0) / 500 for seed in (0, 1, 2)]
+        for kind in ("greedy", "sampled")
+    }
+    page.says("time-outs ({} to {} % of all episodes", min(late["greedy"]), max(late["greedy"]))
+    page.says("with drawn actions {} to {} %", min(late["sampled"]), max(late["sampled"]))
+    hit = [100 * played(f"{name}-seed{seed}", "sampled")["outcomes"].get("obstacle", 0) / 500 for seed in (0, 1, 2)]
+    page.says("and {} % at an obstacle", fmean(hit))
+    page.leave("a formula", r"and phi\(s\)|\(gamma\^n - 1\)|\bis 0 once\s")

@@ -1,0 +1,229 @@
+"""A page whose numbers are compared, digit by digit, with what the published files say.
+
+A module for each README states its tables and sentences in the order of the page:
+
+    page.table("1.2 Depth", "| depth | parameters", row)    row("20"): the numbers of the row that begins with 20
+    page.says("adds {} [{}, {}] points", *paired_interval(after, before))
+
+``{}`` is a numeral, or a small number as a word. The text decides how many digits count: 0.6127 may be written 0.6,
+0.61 or 0.613. What is no result is left out by a rule with a name, and counted under it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+Span = tuple[int, int]
+
+NUMERAL = r"(?:(?<![\w)\]])[-+])?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?"
+WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = {word: number for number, word in enumerate(WORDS)} | {"no": 0, "none": 0}
+PLACE = rf"({NUMERAL}|\b(?i:{'|'.join(NUMBERS)})\b)"
+ROUNDED = "rounded for a reader and within a factor of two of the files"
+# What is no result, wherever it stands.
+RULES = {
+    "code in backticks": r"`[^`\n]*`",
+    "addresses": r"\]\([^)\s]*\)|https?://\S+",
+    "names with a number in them (CIFAR-10, LunarLander-v3, bf16, nDCG@10)": r"[A-Za-z_][-@]?\d[\d.]*(?:-\d+)*\b",
+    "4-grams, 3x3 convolutions, networks such as 784-128-64-10": r"\d-grams\b|\b\d+x\d+\b|\b784(?:-\d+)+",
+    "headings, numbers of exercises and chapters": (
+        r"^#+ .*$|\b(?:[Ee]xercises?|[Ll]abs?|chapter) \d+(?:\.\d)?(?: to \d\.\d)?"
+        r"|\[lab \d(?:, \d(?:\.\d)?)?\]|\[\d\.\d(?= [A-Z])|\[\d\. (?=[A-Z])|\[\d(?:\.\d)?(?=\]\()"
+    ),
+    "years of papers": r"(?:et al\.|[A-Z][a-z]+)\s+\(?(?:19|20)\d\d\b",
+    "the 95 % of an interval": r"\b95 %(?= (?:confidence |bootstrap )?intervals?\b|[,)])",
+}
+
+# What says how many a mean is over.
+COUNTED = (
+    r"\bn = \d|\bover seeds \d|\|[^|\n]*\bseeds?\b[^|\n]*\|"
+    r"|\b(?:\d+|two|three|four|five|ten|twenty) (?:seeds|episodes|runs)"
+)
+
+
+class Page:
+    """One README: its numerals, and what accounts for each of them.
+
+    ``problems`` has a line for each thing that is wrong, ``fixes`` what should stand where it is a number.
+    """
+
+    def __init__(self, name: str, text: str):
+        self.name, self.text = name, text
+        self.numerals: dict[Span, str] = {match.span(): "" for match in re.finditer(NUMERAL, text)}
+        self.words = 0  # numbers that are written as words, and traced
+        self.problems: list[str] = []
+        self.fixes: list[tuple[int, int, str]] = []
+        self._mark("commands and code", _code(text))
+        for rule, pattern in RULES.items():
+            self.leave(rule, pattern)
+
+    # What a module for a page uses.
+
+    def says(self, template: str, *values: float) -> None:
+        """The page has this text, and these numbers at each ``{}``; where it stands twice, both times."""
+        for match in self._matches(template, len(values)):
+            for place, value in enumerate(values, start=1):
+                self._compare(match.span(place), value)
+
+    def about(self, template: str, *values: float) -> None:
+        """The same of numbers that are rounded for a reader, such as minutes: each is right within a factor of two."""
+        for match in self._matches(template, len(values)):
+            for place, value in enumerate(values, start=1):
+                span = match.span(place)
+                self.numerals[span] = ROUNDED
+                if not value / 2 <= float(match[place].replace(",", "")) <= value * 2:
+                    self._wrong(span, f"about {value:.2g}")
+
+    def table(self, heading: str, header: str, row: Callable[..., Sequence[float] | None], keys: int = 1) -> None:
+        """Each row of the first table below a heading that has this in its header. ``row`` gets the first cells (an
+        empty one repeats the one above it) and returns the numbers in the others, or None for a row without any."""
+        start = self._find(rf"^#+ {re.escape(heading)}.*$", f"the heading {heading}")
+        lines = start is not None and self._find(rf"^(?=\|).*{re.escape(header)}.*$", f"the table {header}", start)
+        if not lines:
+            return
+        above = [""] * keys
+        for line in re.finditer(r"^\|.*$", self.text[: _end_of_table(self.text, lines)], re.M):
+            if line.start() < lines or line[0].startswith("|---"):
+                continue
+            cells = [(line.start() + cell.start(1), cell[1]) for cell in re.finditer(r"\|([^|\n]*)(?=\|)", line[0])]
+            above = [_plain(cell) or before for (_, cell), before in zip(cells, above, strict=False)]
+            try:
+                values = row(*above)
+            except (KeyError, FileNotFoundError, IndexError) as error:
+                self.problems.append(f"{self.name}: no runs for the row {' | '.join(above)}: {error!r}")
+                continue
+            self._compare_row(cells[0][0], cells[keys][0], line.end(), values, " | ".join(above))
+
+    def leave(self, rule: str, pattern: str) -> None:
+        """What matches is no result."""
+        self._mark(rule, (match.span() for match in re.finditer(pattern, self.text, re.M)))
+
+    # How it is done.
+
+    def _find(self, pattern: str, what: str, start: int = 0) -> int | None:
+        """Where a line ends that matches, or None and a problem."""
+        found = re.compile(pattern, re.M).search(self.text, start)
+        if found is None:
+            self.problems.append(f"{self.name}: it does not have {what} any more")
+        return found and found.end()
+
+    def _matches(self, template: str, count: int) -> list[re.Match]:
+        """Where the page has this text, or a problem."""
+        pattern = PLACE.join(r"\s+".join(map(re.escape, part.split(" "))) for part in template.split("{}"))
+        found = list(re.finditer(pattern, self.text))
+        if template.count("{}") != count:
+            self.problems.append(f"{self.name}: {count} numbers for: {template}")
+            return []
+        if not found:
+            self.problems.append(f"{self.name}: it does not say any more: {template}")
+        return found
+
+    def _compare_row(self, start: int, first: int, end: int, values: Sequence[float] | None, label: str) -> None:
+        there = [span for span in self.numerals if first <= span[0] < end and not self.numerals[span]]
+        if values is not None:
+            self._mark("traced", [(start, first)])
+            if len(there) == len(values):
+                for span, value in zip(there, values, strict=True):
+                    self._compare(span, value)
+            else:
+                self.problems.append(f"{self.name}: {len(there)} numbers and not {len(values)} in the row {label}")
+
+    def _compare(self, span: Span, value: float) -> None:
+        """The number there is this one, to as many digits as it shows."""
+        there = self.text[slice(*span)]
+        if there.lower() in NUMBERS:
+            right = next((word for word, number in NUMBERS.items() if number == value), f"{value:g}")
+            same = NUMBERS[there.lower()] == value
+            self.words += 1
+        else:
+            right = f"{value:,.{len(there.partition('.')[2])}f}"
+            right = right.replace(",", "") if "," not in there and abs(value) < 10_000 else right
+            right = right.replace("-0", "0", 1) if float(right.replace(",", "")) == 0 else right
+            right = f"+{right}" if there.startswith("+") else right
+            same = there == right
+            self.numerals[span] = "traced"
+        if not same:
+            self.fixes.append((*span, right))
+            self._wrong(span, right)
+
+    def _wrong(self, span: Span, right: str) -> None:
+        line = self.text.count("\n", 0, span[0]) + 1
+        around = " ".join(self.text[max(0, span[0] - 60) : span[1] + 40].split())
+        self.problems.append(f"{self.name}:{line}: {self.text[slice(*span)]} should be {right} in: ... {around} ...")
+
+    def _mark(self, rule: str, spans: Iterator[Span] | Sequence[Span]) -> None:
+        """Numerals in these places are accounted for, if they were not before."""
+        for start, end in spans:
+            for span in self.numerals:
+                if start <= span[0] and span[1] <= end:
+                    self.numerals[span] = self.numerals[span] or rule
+
+    # What it comes to.
+
+    def deviations(self) -> None:
+        """Each ± between numbers has its n: in its sentence, or in its table, the table's heading and what stands right
+        above and below it."""
+        for sign in re.finditer(r"\d ± \d", self.text):
+            table = self.text[self.text.rfind("\n", 0, sign.start()) + 1] == "|"
+            around = self._around_table(sign.start()) if table else self._sentence(sign.start())
+            if not re.search(COUNTED, around):
+                line = self.text.count("\n", 0, sign.start()) + 1
+                self.problems.append(f"{self.name}:{line}: a ± without n: {' '.join(around.split())[:300]}")
+
+    def _around_table(self, at: int) -> str:
+        """A table and the paragraphs before and after it."""
+        start = self.text.rfind("\n\n", 0, self.text.rfind("\n\n", 0, at)) + 2
+        end = self.text.find("\n\n", self.text.find("\n\n", at) + 2)
+        return self.text[start : end if end > 0 else None]
+
+    def _sentence(self, at: int) -> str:
+        start = max(self.text.rfind(mark, 0, at) for mark in (". ", ".\n", "\n\n", ": ")) + 1
+        end = re.compile(r"[.:](?=\s)|\n\n").search(self.text, at)
+        return self.text[start : end.start() if end else None]
+
+    def summary(self) -> str:
+        """How many numerals the page has, and what accounts for them."""
+        counts = Counter(self.numerals.values())
+        traced, rounded, left = (counts.pop(rule, 0) for rule in ("traced", ROUNDED, ""))
+        traced = f"{traced} traced to files ({rounded} more are {ROUNDED}, and {self.words} in words)"
+        rest = f"{sum(counts.values())} no results, {left} left over, {len(self.fixes)} wrong"
+        lines = [f"{self.name}: {len(self.numerals)} numerals, {traced}, {rest}"]
+        return "\n".join(lines + [f"  {count:4d} {rule}" for rule, count in counts.most_common()])
+
+    def left_over(self) -> list[str]:
+        """A line for each line of the page with numerals that nothing accounts for."""
+        found: dict[int, list[str]] = {}
+        for (start, end), rule in self.numerals.items():
+            if not rule:
+                found.setdefault(self.text.count("\n", 0, start) + 1, []).append(self.text[start:end])
+        lines = self.text.splitlines()
+        return [f"{self.name}:{at}: traced to nothing: {', '.join(n)} in: {lines[at - 1]}" for at, n in found.items()]
+
+    def fixed(self) -> str:
+        """The page with every number as it should be."""
+        text = self.text
+        for start, end, right in sorted(self.fixes, reverse=True):
+            text = text[:start] + right + text[end:]
+        return text
+
+
+def _code(text: str) -> Iterator[Span]:
+    """Blocks of code; of those with commands all but the comments, which may tell results."""
+    for block in re.finditer(r"^```(\w*)\n.*?^```$", text, re.M | re.S):
+        comments = re.compile(r" # .*$", re.M).finditer(text, *block.span()) if block[1] == "bash" else ()
+        start = block.start()
+        for comment in comments:
+            yield start, comment.start()
+            start = comment.end()
+        yield start, block.end()
+
+
+def _end_of_table(text: str, start: int) -> int:
+    """Where the table ends that has a line at ``start``."""
+    end = re.compile(r"\n(?!\|)").search(text, start)
+    return end.start() if end else len(text)
+
+
+def _plain(cell: str) -> str:
+    """A cell without Markdown: links by their text, no stars."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell).replace("*", "").replace("`", "").strip()
