@@ -104,28 +104,26 @@ def play(env, act, seed: int, episodes: int, film=None, max_steps: int | None = 
     return played
 
 
-def summary(played: list[dict[str, Any]]) -> str:
-    """Mean return ± standard deviation over the episodes, and how many ended how."""
-    returns = [episode["return"] for episode in played]
-    line = f"return {statistics.fmean(returns):.2f}"
-    line += f" ± {statistics.stdev(returns):.2f}" if len(returns) > 1 else ""
-    line += f" over {len(returns)} episode{'s' if len(returns) > 1 else ''}"
-    outcomes = Counter(episode["outcome"] for episode in played if "outcome" in episode)
-    return line + "".join(f", {outcome} {count / len(played):.0%}" for outcome, count in outcomes.most_common())
-
-
 def in_numbers(played: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same to be written down: ``episodes``, mean ``return`` and ``return_sd`` (None of one episode), and
-    ``outcomes``, how many ended how."""
+    """What the episodes come to: how many ``episodes``, mean ``return`` and ``return_sd`` (None of a single one), and
+    ``outcomes``, how many ended how, where the environment says so."""
     returns = [episode["return"] for episode in played]
-    spread = statistics.stdev(returns) if len(returns) > 1 else None
     outcomes = Counter(episode["outcome"] for episode in played if "outcome" in episode)
     return {
         "episodes": len(played),
         "return": statistics.fmean(returns),
-        "return_sd": spread,
+        "return_sd": statistics.stdev(returns) if len(returns) > 1 else None,
         "outcomes": dict(outcomes.most_common()),
     }
+
+
+def summary(played: list[dict[str, Any]]) -> str:
+    """The same as people read it: mean return ± standard deviation over the episodes, and the share of each outcome."""
+    found = in_numbers(played)
+    line = f"return {found['return']:.2f}"
+    line += f" ± {found['return_sd']:.2f}" if len(played) > 1 else ""
+    line += f" over {len(played)} episode{'s' if len(played) > 1 else ''}"
+    return line + "".join(f", {outcome} {count / len(played):.0%}" for outcome, count in found["outcomes"].items())
 
 
 def main(config: Config) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import report
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps of each way in a round")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--each", action="store_true", help="time what ours is made of, too")
-    flags = parser.parse_args()
+    flags = report.parse(parser)
     size, best = flags.batch_size, find_precision("auto", torch.device("cpu"))
     ways = {"ours": (ours, (size, best))}
     if flags.each:
@@ -129,10 +130,12 @@ def main() -> None:
     print(f"{'':28s}{'images/s':>10s}{'min':>8s}{'max':>8s}{'s/epoch':>9s}{'ours is faster by':>20s}")
     for name, times in seconds.items():
         speeds = [size * flags.steps / each for each in times]
-        ratio = statistics.median(other / own for other, own in zip(times, seconds["ours"], strict=True))
+        ratio = report.ratio(seconds["ours"], times)
         speed = statistics.median(speeds)
         row = f"{speed:10.0f}{min(speeds):8.0f}{max(speeds):8.0f}{50_000 / speed:9.1f}{ratio:19.2f}x"
         print(f"{name:28s}{row}")
+    round_of_steps = {"images": size * flags.steps, "seconds": seconds, "ratio": report.ratios(seconds)}
+    report.write(__file__, flags, {"precision": best, "training": round_of_steps})
 
 
 if __name__ == "__main__":

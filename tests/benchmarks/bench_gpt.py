@@ -21,8 +21,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import report
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -104,8 +106,8 @@ def seconds(work) -> float:
     return time.process_time() - began
 
 
-def training(steps: int) -> None:
-    """Train both, a turn each; print speeds and losses."""
+def training(steps: int) -> dict[str, Any]:
+    """Train both, a turn each; print speeds and losses, and return them."""
     folder = Path(tempfile.mkdtemp())
     config = train_gpt.Config(preset="nano", steps=steps, eval_interval=TURN, model_dir=folder)
     trainer, (train, validation, _) = train_gpt.set_up(config)
@@ -130,10 +132,12 @@ def training(steps: int) -> None:
     for name, spent in times.items():
         print(f"{name:14s}{steps * BATCH * CONTEXT / sum(spent):10,.0f}{sum(spent):10.1f}{found[name]:17.4f}")
     print(f"ours is faster by {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})\n", flush=True)
+    # The first turn, which warms up, stands in the seconds and not in the ratio.
+    return {"text": config.text, "seconds": times, "ratio": {"plain": statistics.median(ratios)}, "validation": found}
 
 
-def generation(rounds: int, count: int = 500) -> None:
-    """Generate with ours and with transformers; print speeds."""
+def generation(rounds: int, count: int = 500) -> dict[str, Any]:
+    """Generate with ours and with transformers; print speeds, and return them."""
     from transformers import GPT2LMHeadModel
 
     from lab2.hub import quiet
@@ -168,18 +172,18 @@ def generation(rounds: int, count: int = 500) -> None:
     equal = all(torch.equal(texts["ours"], text) for text in texts.values())
     print(f"{count} tokens, {len(texts['ours'].unique())} different ones, the same text: {'yes' if equal else 'NO'}")
     for name, spent in times.items():
-        ratio = statistics.median(b / a for a, b in zip(times["ours"], spent, strict=True))
+        ratio = report.ratio(times["ours"], spent)
         print(f"{name:14s}{count / statistics.median(spent):10,.0f} tokens/s   ours is faster by {ratio:.1f}")
+    return {"tokens": count, "equal": equal, "seconds": times, "ratio": report.ratios(times)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000, help="of training, each (at least 200)")
     parser.add_argument("--rounds", type=int, default=3, help="of generation")
-    flags = parser.parse_args()
-    if flags.steps >= 200:
-        training(flags.steps)
-    generation(flags.rounds)
+    flags = report.parse(parser)
+    found = {"training": training(flags.steps)} if flags.steps >= 200 else {}
+    report.write(__file__, flags, found | {"generation": generation(flags.rounds)})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import time
 import warnings
 from pathlib import Path
 
+import report
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -142,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
-    arguments = parser.parse_args()
+    arguments = report.parse(parser)
     size = arguments.batch_size
     memory = {"ours": peak_memory(ours, size), "DataLoader, 0 workers": peak_memory(usual, size, 0)}
     ways = {
@@ -163,9 +164,11 @@ def main() -> None:
     print(f"\n60,000 images, batch {size}, {torch.get_num_threads()} threads, median of {arguments.rounds} rounds")
     print(f"{'':24s}{'s/epoch':>9s}{'min':>8s}{'max':>8s}{'ours is faster by':>20s}{'peak MiB':>10s}")
     for name, times in seconds.items():
-        ratio = statistics.median(other / own for other, own in zip(times, seconds["ours"], strict=True))
+        ratio = report.ratio(seconds["ours"], times)
         peak = f"{memory[name]:10.0f}" if name in memory else ""
         print(f"{name:24s}{statistics.median(times):9.3f}{min(times):8.3f}{max(times):8.3f}{ratio:19.1f}x{peak}")
+    epoch = {"seconds": seconds, "ratio": report.ratios(seconds), "peak_mib": memory}
+    report.write(__file__, arguments, {"epoch": epoch})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
 
 from lab3 import train_dqn, train_ppo
@@ -189,31 +190,34 @@ def workloads(only: str | None, cleanrl: Path | None, **more: Any) -> dict[str, 
     return {name: ways for name, ways in found.items() if only is None or name.lower().startswith(only)}
 
 
-def compare(name: str, ways: dict[str, Any], rounds: int) -> None:
-    """Train every way once a round, in turn, and print the table."""
-    speeds, costs, returns = ({who: [] for who in ways} for _ in range(3))
+def compare(name: str, ways: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Train every way once a round, in turn; print the table, and return what is in it."""
+    speeds, costs, returns, seconds = ({who: [] for who in ways} for _ in range(4))
     for seed in range(rounds):
         for who, train in ways.items():
             began, began_cpu = time.perf_counter(), time.process_time()
             steps, act = train(seed)
-            speeds[who].append(steps / (time.perf_counter() - began))
+            seconds[who].append(time.perf_counter() - began)
+            speeds[who].append(steps / seconds[who][-1])
             costs[who].append((time.process_time() - began_cpu) / steps)
             returns[who].append(greedy_return(act))
     *_, peer = ways
     print(f"\n{name}, {ENV}, {torch.get_num_threads()} thread, median of {rounds} rounds")
     print(f"{'':27s}{'steps/s':>9s}{'min':>9s}{'max':>9s}{'ratio':>7s}{'by CPU time':>13s}   greedy return by round")
-    for who in ways:
-        ratio = statistics.median(own / other for own, other in zip(speeds[who], speeds[peer], strict=True))
-        by_cpu = statistics.median(other / own for own, other in zip(costs[who], costs[peer], strict=True))
+    ratios = {who: report.ratio(speeds[peer], speeds[who]) for who in ways}
+    for who, ratio in ratios.items():
+        by_cpu = report.ratio(costs[who], costs[peer])
         middle, low, high = statistics.median(speeds[who]), min(speeds[who]), max(speeds[who])
         shown = ", ".join(f"{value:.0f}" for value in returns[who])
         print(f"{who:27s}{middle:9,.0f}{low:9,.0f}{high:9,.0f}{ratio:6.2f}x{by_cpu:12.2f}x   {shown}")
+    return {"rounds": rounds, "peer": peer, "seconds": seconds, "ratio": ratios, "returns": returns}
 
 
-def user(env: str, target: float, rounds: int) -> None:
+def user(env: str, target: float, rounds: int) -> list[dict[str, Any]]:
     """train_ppo.py as it comes: seconds of training until the last 20 training episodes reached the environment's
-    threshold, and until a greedy evaluation reached the target; the test at the end."""
+    threshold, and until a greedy evaluation reached the target; the test at the end. Printed, and returned by seed."""
     print(f"\ntrain_ppo.py --env {env}")
+    found = []
     for seed in range(rounds):
         config = train_ppo.Config(env=env, seed=seed, device="cpu", model_dir=Path(tempfile.mkdtemp()))
         began, began_cpu = time.perf_counter(), time.process_time()
@@ -227,6 +231,9 @@ def user(env: str, target: float, rounds: int) -> None:
         print(f"greedy {target:.0f} {f'after {reached:.1f} s' if reached else 'never'}", end="; ")
         print(f"test {test['return']:.1f} ± {test['return_sd']:.1f} after {trainer.seconds:.1f} s of training", end=" ")
         print(f"({wall:.1f} s with evaluations and test, {cpu:.1f} s of CPU time)")
+        spent = {"training": trainer.seconds, "all": wall, "to_target": reached}
+        found.append({"seed": seed, "seconds": spent, "solved": trainer.solved, "test": test["return"]})
+    return found
 
 
 def main() -> None:
@@ -234,12 +241,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["ppo", "zoo", "dqn", "cleanrl", "user"])
     parser.add_argument("--cleanrl", type=Path, help="where CleanRL's ppo.py is, for --only cleanrl")
-    arguments = parser.parse_args()
+    arguments = report.parse(parser)
     cleanrl = arguments.cleanrl and arguments.cleanrl.resolve()
     if arguments.only == "cleanrl" and not (cleanrl and cleanrl.is_file()):
         raise SystemExit("--only cleanrl needs --cleanrl PATH, the ppo.py of https://github.com/vwxyzjn/cleanrl")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    found: dict[str, Any] = {}
     if arguments.only != "user":
         try:
             warm_up = workloads(arguments.only, cleanrl, steps=3000)  # what is imported at first use is imported here
@@ -249,10 +257,11 @@ def main() -> None:
             for train in ways.values():
                 train(0)
         for name, ways in workloads(arguments.only, cleanrl).items():
-            compare(name, ways, arguments.rounds)
+            found[name] = compare(name, ways, arguments.rounds)
     if arguments.only in (None, "user"):
-        user("CartPole-v1", 475, arguments.rounds)
-        user("LunarLander-v3", 240, 1)
+        found["user"] = {"CartPole-v1": user("CartPole-v1", 475, arguments.rounds)}
+        found["user"]["LunarLander-v3"] = user("LunarLander-v3", 240, 1)
+    report.write(__file__, arguments, found)
 
 
 if __name__ == "__main__":

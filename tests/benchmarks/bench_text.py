@@ -19,6 +19,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import report
 import torch
 
 from lab1.engine.config import REPOSITORY
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=512, help="texts to get features of in a round")
     parser.add_argument("--train-texts", type=int, default=256, help="texts to learn from in a round")
     parser.add_argument("--batch-size", type=int, default=32)
-    flags = parser.parse_args()
+    flags = report.parse(parser)
     data, precision = datasets.load_texts(flags.dataset, REPOSITORY / "data"), find_precision("auto", CPU)
     order = torch.randperm(len(data.parts["train"][0]), generator=torch.Generator().manual_seed(0)).tolist()
     texts = [data.parts["train"][0][row] for row in order[: flags.texts]]
@@ -124,6 +125,7 @@ def main() -> None:
         f"{flags.model}, {data.name}, batch {flags.batch_size}, {torch.get_num_threads()} threads, ours in {precision}"
     )
     print(f"{'':14s}{'ours, texts/s':>15s}{'usual, texts/s':>16s}{'ours is faster by':>20s}")
+    found = {}
     for kind, (ways, count) in kinds.items():
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(flags.rounds + 1):
@@ -132,9 +134,11 @@ def main() -> None:
                 work()
                 if number > 0:  # the first round warms up
                     seconds[name].append(time.process_time() - began)
-        ratio = statistics.median(b / a for a, b in zip(seconds["ours"], seconds["usual"], strict=True))
+        ratio = report.ratio(seconds["ours"], seconds["usual"])
         ours, usual_speed = (count / statistics.median(seconds[name]) for name in ("ours", "usual"))
         print(f"{kind:14s}{ours:15.0f}{usual_speed:16.0f}{ratio:19.1f}x", flush=True)
+        found[kind] = {"texts": count, "seconds": seconds, "ratio": report.ratios(seconds)}
+    report.write(__file__, flags, {"precision": precision, **found})
 
 
 if __name__ == "__main__":

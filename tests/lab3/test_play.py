@@ -1,5 +1,6 @@
 """Playing: returns and their summary by hand, films frame by frame, what is refused."""
 
+import json
 import math
 
 import gymnasium
@@ -164,6 +165,23 @@ def test_a_run_plays_greedily_and_the_same_every_time(runs, tmp_path, capsys):
     assert all(episode["outcome"] in ("goal", "obstacle", "time-out") for episode in run("--run", "dqn", *flags))
 
 
+def test_what_the_episodes_come_to_is_written_down(runs, tmp_path):
+    flags = ("--device", "cpu", "--model-dir", runs, "--run", "ppo", "--episodes", 3)
+    played = run(*flags, "--actions", "sampled", "--output", tmp_path / "played.json")
+    returns = [episode["return"] for episode in played]
+    written = json.loads((tmp_path / "played.json").read_text())
+    assert {"python", "torch", "device", "threads"} <= set(written.pop("environment"))
+    assert written == {
+        **{"script": "lab3/play.py", "run": "ppo", "env": "CartPole-v1", "actions": "sampled", "seed": 0},
+        **{"episodes": 3, "return": pytest.approx(np.mean(returns)), "outcomes": {}},
+        "return_sd": pytest.approx(np.std(returns, ddof=1)),
+    }
+    run("--random", "--env", "NavigationGoal-v0", "--episodes", 1, "--output", tmp_path / "random.json")
+    written = json.loads((tmp_path / "random.json").read_text())
+    assert (written["run"], written["actions"], written["return_sd"]) == (None, "random", None)
+    assert sum(written["outcomes"].values()) == 1
+
+
 def test_a_run_plays_by_drawn_actions_where_its_evaluations_did_or_where_asked_to(runs, tmp_path):
     flags = ("--device", "cpu", "--model-dir", runs, "--episodes", 3)
     greedy, sampled = (run("--run", "ppo", *flags, "--actions", actions) for actions in ("greedy", "sampled"))
@@ -211,7 +229,7 @@ def test_in_a_window(monkeypatch):
         (["--run", "nowhere"], "no run 'nowhere'"),
         (["--random", "--env", "Chess-v0"], "--env Chess-v0"),
         (["--random", "--episodes", "0"], "--episodes 0: at least 1 is needed"),
-        (["--random", "--output", "a.avi"], "--output a.avi: a name that ends in .gif or .mp4"),
+        (["--random", "--output", "a.avi"], "--output a.avi: a name that ends in .gif, .mp4 or .json"),
         (["--random", "--output", "nowhere/a.gif"], "--output nowhere/a.gif: there is no folder nowhere"),
         (["--random", "--output", "there.gif"], "--output there.gif: it is there already"),
         (["--random", "--output", "a.gif", "--render", "human"], "--output and --render human: one of them"),

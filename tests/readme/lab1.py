@@ -259,7 +259,7 @@ def gradients(page: Page) -> None:
     page.leave("what a cosine means", r"1 is a linear function, 0 white noise")
     page.leave("distance on a line", r"a 32nd")
     page.table("2.1 Gradients", "| with batch normalisation |", gradient_row("batch"), keys=2)
-    page.says("over seeds {}, {}, {} and 95 % intervals by", *settings["seeds"])
+    page.says("Means over seeds {}, {}, {} and their", *settings["seeds"])
     page.table("2.1 Gradients", "| plain against residual |", paired_row)
     page.says("layers {} and {} for depth 20", *strided(20))
     lasts = [

@@ -9,9 +9,12 @@ A module for each README states its tables and sentences in the order of the pag
 0.61 or 0.613. What is no result is left out by a rule with a name, and counted under it.
 """
 
+import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+
+from tests.readme.runs import USED
 
 Span = tuple[int, int]
 
@@ -19,6 +22,7 @@ NUMERAL = r"(?:(?<![\w)\]])[-+])?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?"
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 NUMBERS = {word: number for number, word in enumerate(WORDS)} | {"no": 0, "none": 0}
 PLACE = rf"({NUMERAL}|\b(?i:{'|'.join(NUMBERS)})\b)"
+UNTRACED = "results that were printed, in no file yet"
 ROUNDED = "rounded for a reader and within a factor of two of the files"
 # What is no result, wherever it stands.
 RULES = {
@@ -76,11 +80,13 @@ class Page:
 
     def table(self, heading: str, header: str, row: Callable[..., Sequence[float] | None], keys: int = 1) -> None:
         """Each row of the first table below a heading that has this in its header. ``row`` gets the first cells (an
-        empty one repeats the one above it) and returns the numbers in the others, or None for a row without any."""
+        empty one repeats the one above it) and returns the numbers in the others, or None for a row without any. The
+        section names the runs that the rows come from: `depth-mlp`, or `detect-*`."""
         start = self._find(rf"^#+ {re.escape(heading)}.*$", f"the heading {heading}")
         lines = start is not None and self._find(rf"^(?=\|).*{re.escape(header)}.*$", f"the table {header}", start)
         if not lines:
             return
+        USED.clear()
         above = [""] * keys
         for line in re.finditer(r"^\|.*$", self.text[: _end_of_table(self.text, lines)], re.M):
             if line.start() < lines or line[0].startswith("|---"):
@@ -93,6 +99,11 @@ class Page:
                 self.problems.append(f"{self.name}: no runs for the row {' | '.join(above)}: {error!r}")
                 continue
             self._compare_row(cells[0][0], cells[keys][0], line.end(), values, " | ".join(above))
+        section = self.text[start : self._find(r"^#{1,3} |\Z", "an end", start)]
+        names = re.findall(r"`([\w.*-]+)`", section)
+        missing = [run for run in sorted(USED) if not any(fnmatch.fnmatchcase(run, name) for name in names)]
+        if missing:
+            self.problems.append(f"{self.name}: under {heading} no `name` of these runs: {', '.join(missing)}")
 
     def leave(self, rule: str, pattern: str) -> None:
         """What matches is no result."""
@@ -185,10 +196,18 @@ class Page:
         """How many numerals the page has, and what accounts for them."""
         counts = Counter(self.numerals.values())
         traced, rounded, left = (counts.pop(rule, 0) for rule in ("traced", ROUNDED, ""))
-        traced = f"{traced} traced to files ({rounded} more are {ROUNDED}, and {self.words} in words)"
-        rest = f"{sum(counts.values())} no results, {left} left over, {len(self.fixes)} wrong"
-        lines = [f"{self.name}: {len(self.numerals)} numerals, {traced}, {rest}"]
-        return "\n".join(lines + [f"  {count:4d} {rule}" for rule, count in counts.most_common()])
+        printed = sum(count for rule, count in counts.items() if rule.startswith(UNTRACED))
+        of_kinds = {
+            f"traced to files, and {self.words} in words": traced,
+            ROUNDED: rounded,
+            UNTRACED: printed,
+            "no results": sum(counts.values()) - printed,
+            "left over": left,
+            "wrong": len(self.fixes),
+        }
+        shown = "; ".join(f"{count} {kind}" for kind, count in of_kinds.items() if count or kind == "left over")
+        rules = [f"  {count:4d} {rule}" for rule, count in counts.most_common()]
+        return "\n".join([f"{self.name}: {len(self.numerals)} numerals: {shown}", *rules])
 
     def left_over(self) -> list[str]:
         """A line for each line of the page with numerals that nothing accounts for."""

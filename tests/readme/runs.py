@@ -11,9 +11,17 @@ from lab1.engine.config import REPOSITORY
 Run = dict[str, Any]
 
 
-@cache
+USED: set[str] = set()  # the runs that were read; a table names those of its rows
+
+
 def read(lab: str, name: str) -> Run:
     """The ``results.json`` of one published run."""
+    USED.add(name)
+    return _load(lab, name)
+
+
+@cache
+def _load(lab: str, name: str) -> Run:
     path = REPOSITORY / lab / "model" / "published" / name / "results.json"
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -1,0 +1,231 @@
+"""The numbers of tests/benchmarks/README.md: from results/*.json, which the scripts there write with --json.
+
+Where such a file is not there, the numbers of its table are counted as what they are, and the command that measures
+them is printed with them.
+"""
+
+import json
+from statistics import fmean, median
+from typing import Any
+
+from lab1.engine.config import REPOSITORY
+from lab1.engine.metrics import paired_interval
+from lab1.models import MLP, ResCNN
+from tests.readme import lab1
+from tests.readme.pages import UNTRACED, Page
+from tests.readme.runs import mean_sd, percent, read
+
+RESULTS = REPOSITORY / "tests" / "benchmarks" / "results"
+COMMANDS = {
+    "mnist": "bench_mnist.py",
+    "cifar": "bench_cifar.py",
+    "gpt": "bench_gpt.py",
+    "text": "bench_text.py",
+    "rl": "bench_rl.py --rounds 5",
+    "cleanrl": "bench_rl.py --only cleanrl --cleanrl PATH/ppo.py",
+    "workers": "bench_workers.py",
+}
+# Where the numbers of each stand: under a heading, up to the next one.
+UNDER = r"(?s:^## {}\n.*?(?=^## ))"
+PLACES = {
+    "mnist": UNDER.format("MNIST"),
+    "cifar": UNDER.format("CIFAR-10"),
+    "gpt": UNDER.format("Language models"),
+    "text": UNDER.format("Encoders of texts"),
+    "rl": UNDER.format("Reinforcement learning"),
+    "workers": r"^\| `(?:compare_agents|sweep_depth)\.py .*$",
+}
+
+
+def check(page: Page) -> None:
+    """Everything; each benchmark from its file, or left out by name."""
+    precision(page)
+    gradients_sent(page)
+    page.leave("what a benchmark measures", r"padding to 128 tokens")
+    parts = {"mnist": mnist, "cifar": cifar, "gpt": gpt, "text": text, "rl": rl, "workers": workers}
+    for name, part in parts.items():
+        found = result(name)
+        if found is None:
+            page.leave(unmeasured(name), rf"^\| \[{COMMANDS[name].split()[0]}\].*$")
+            page.leave(unmeasured(name), PLACES[name])
+        else:
+            processor = found["environment"]["device"].removeprefix("cpu: ")
+            if processor not in page.text:
+                page.problems.append(f"{page.name}: it does not name the processor of results/{name}.json: {processor}")
+            part(page, found)
+
+
+def result(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def unmeasured(name: str) -> str:
+    command = f"python tests/benchmarks/{COMMANDS[name]} --json tests/benchmarks/results/{name}.json"
+    return f"{UNTRACED}; measured by: {command}"
+
+
+def mnist(page: Page, found: dict[str, Any]) -> None:
+    epoch, flags = found["epoch"], found["flags"]
+    ways = {
+        "this repository": "ours",
+        "torchvision, DataLoader, 0 workers, plain loop": "DataLoader, 0 workers",
+        "the same with 2 workers": "DataLoader, 2 workers",
+        "Lightning 2.6, as it comes": "Lightning",
+    }
+
+    def row(label: str):
+        way = ways[label]
+        ratio = [epoch["ratio"][way]] if way in epoch["ratio"] else []
+        return median(epoch["seconds"][way]), *ratio, *[epoch["peak_mib"][way]] * (way in epoch["peak_mib"])
+
+    page.says("{} to {} times |", min(epoch["ratio"].values()), max(epoch["ratio"].values()))
+    page.says("An epoch of {} images in batches of {}, the", 60_000, flags["batch_size"])
+    page.says("two threads, median of {} rounds", flags["rounds"])
+    page.table("MNIST", "seconds an epoch", row)
+
+
+def cifar(page: Page, found: dict[str, Any]) -> None:
+    training, flags = found["training"], found["flags"]
+    ways = {
+        "this repository, bf16": "ours",
+        "an image at a time through torchvision, DataLoader, channels first, fp32; 0 workers": "DataLoader, 0 workers",
+        "the same with 2 workers": "DataLoader, 2 workers",
+    }
+
+    def row(label: str):
+        way = ways[label]
+        return training["images"] / median(training["seconds"][way]), *[training["ratio"].get(way)] * (way != "ours")
+
+    page.says(
+        "channels first, fp32 | {} times |",
+        fmean(ratio for way, ratio in training["ratio"].items() if "workers" in way),
+    )
+    page.says("in batches of {}, two threads", flags["batch_size"])
+    page.says("median of {} rounds of {} steps", flags["rounds"], flags["steps"])
+    page.table("CIFAR-10", "images a second", row)
+
+
+def gpt(page: Page, found: dict[str, Any]) -> None:
+    training, generation = found["training"], found["generation"]
+    loss = training["validation"]
+    page.says(
+        "`generate` of transformers | {} times; {} times |",
+        training["ratio"]["plain"],
+        generation["ratio"]["transformers"],
+    )
+    page.says("`--preset nano`, {} steps |", found["flags"]["steps"])
+    page.says("| {} times; validation loss {} against {} |", training["ratio"]["plain"], loss["ours"], loss["plain"])
+    page.says("writing {} tokens, context {},", generation["tokens"], 512)
+    page.says("with its cache | {} times |", generation["ratio"]["transformers"])
+    page.says("without its cache | {} times |", generation["ratio"]["without cache"])
+
+
+def text(page: Page, found: dict[str, Any]) -> None:
+    ratios = [found[kind]["ratio"]["usual"] for kind in ("features", "fine-tuning")]
+    page.says("fp32 | {} to {} times |", min(ratios), max(ratios))
+    for kind, ratio in zip(("features", "fine-tuning"), ratios, strict=True):
+        some = " of Rotten Tomatoes" if kind == "features" else ""
+        page.says(f"| {kind}, {{}} texts{some}, {{}} rounds |", found[kind]["texts"], found["flags"]["rounds"])
+        page.says("padding to 128 tokens, fp32 | {} times |" if some else "| the same | {} times |", ratio)
+
+
+def rl(page: Page, found: dict[str, Any]) -> None:
+    workloads = {
+        "PPO, Stable-Baselines3": found["PPO"],
+        "PPO with the settings of RL Baselines3 Zoo": found["zoo (PPO)"],
+        "PPO with the settings of CleanRL": (result("cleanrl") or {}).get("CleanRL's PPO"),
+        "DQN, ": found["DQN"],
+        "DQN with targets of one step": found["DQN without n-step returns"],
+    }
+
+    def row(label: str):
+        one = next(workload for start, workload in workloads.items() if label.startswith(start))
+        if one is None:
+            return None
+        single = [ratio for who, ratio in one["ratio"].items() if who == "ours, single environments"]
+        returns = [fmean(one["returns"][who]) for who in ("ours", one["peer"])]
+        return one["rounds"], one["ratio"]["ours"], *single, *returns
+
+    page.table("Reinforcement learning", "| rounds |", row)
+    if result("cleanrl") is None:
+        page.leave(unmeasured("cleanrl"), r"^\| PPO with the settings of \[CleanRL\].*$")
+    ratios = [
+        ratio for one in workloads.values() if one for who, ratio in one["ratio"].items() if who.startswith("ours")
+    ]
+    page.says("Stable-Baselines3; CleanRL | {} to {} times |", min(ratios), max(ratios))
+    page.says("over {} episodes, in the mean of the rounds", 20)
+    cartpole, (lander,) = found["user"].values()
+    solved, spent = (
+        [one[key]["seconds"] if key == "solved" else one["seconds"]["training"] for one in cartpole]
+        for key in ("solved", "seconds")
+    )
+    page.says("after {} to {} s (seeds {} to {})", min(solved), max(solved), 0, len(cartpole) - 1)
+    page.says("its {} steps after {};", read("lab3", "ppo-CartPole-v1-seed0")["config"]["steps"], median(spent))
+    page.says("take {} s, {} with all evaluations", lander["seconds"]["training"], lander["seconds"]["all"])
+
+
+def workers(page: Page, found: dict[str, Any]) -> None:
+    both = found["compare_agents"], found["sweep_depth"]
+    ratios = [one["ratio"]["1 worker"] for one in both]
+    page.says("one worker, on two cores | {} to {} times |", min(ratios), max(ratios))
+    for one, what in zip(both, ("{} runs", "{} networks"), strict=True):
+        spent = [median(one["seconds"][workers]) for workers in ("1 worker", "2 workers")]
+        page.says(
+            f"`: {what} | {{}} s | {{}} s | {{}} times |",
+            12 if what == "{} runs" else 8,
+            *spent,
+            one["ratio"]["1 worker"],
+        )
+
+
+# What needs no timing.
+
+
+def precision(page: Page) -> None:
+    """bf16 and fp32 of the same network."""
+    fp32, bf16 = percent(lab1.runs("rescnn5-16-10000images-fp32")), lab1.twins("depth-cnn-10000images", 5)[1]
+    settings = read("lab1", "depth-cnn-10000images")["config"]
+    page.says(
+        "depth 5, {} images, {} epochs, seeds {}, {}, {}",
+        settings["train_images"],
+        settings["epochs"],
+        *settings["seeds"],
+    )
+    page.says("mean ± sd over {} seeds", len(fp32))
+    page.says("| fp32 | {} ± {} % |", *mean_sd(fp32))
+    page.says("| bf16 | {} ± {} % |", *mean_sd(bf16))
+    differences = [a - b for a, b in zip(bf16, fp32, strict=True)]
+    page.says("| {}, {}, {} points; mean {} [{}, {}] (", *differences, *paired_interval(bf16, fp32))
+    page.says("Student's t, n = {})", len(fp32))
+
+
+def gradients_sent(page: Page) -> None:
+    """What data-parallel training sends, worked out from the networks' sizes."""
+    sizes = {
+        "MLP of exercise 1.1": lab1.parameters(MLP((784, 128, 64, 10))),
+        "ResCNN of depth 9": lab1.parameters(ResCNN(9)),
+        "GPT of lab 2": read("lab2", "gpt-6x192-seed0")["parameters"],
+    }
+    sent = {name: [8e-6 * size * (n - 1) / n for n in (2, 8, 64)] for name, size in sizes.items()}
+    page.table("Past one machine", "| network | parameters |", lambda label: (sizes[label], *sent[label]))
+    _, cnn, gpt = sent.values()
+    page.says(
+        "links of {} GB/s, that is {} ms a step for ResCNN-9 and {} ms for the GPT at {} GPUs",
+        25,
+        cnn[2] / 25,
+        gpt[2] / 25,
+        64,
+    )
+    macs, windows = 45_269_632, 12 * 128
+    work = [3 * 2 * macs * 128 / 1e9, 6 * sizes["GPT of lab 2"] * windows / 1e9]
+    page.says("of {} TFLOP/s in use needs {} ms for ResCNN-9's batch of {} (", 50, work[0] / 50, 128)
+    page.says("({} x {} x {} M MACs an image, {} GFLOP) and {} ms for", 3, 2, macs / 1e6, work[0], work[1] / 50)
+    page.says(
+        "the GPT's {} windows ({} x {} M x {} tokens, {} GFLOP)", 12, 6, sizes["GPT of lab 2"] / 1e6, windows, work[1]
+    )
+    page.leave("a formula", r"sends 2 \(N - 1\) / N times the gradients' 4 bytes")
+    page.leave("numbers of processes", r"\(`--threads`, 1 by default\)|\| 1 worker \| 2 workers \|")
+    page.leave("a kind of layer", r"a 1 x 1 convolution")
+    page.leave("numbers of processes", r"2 processes \| 8 \| 64 \|")
+    page.leave("tolerances of the tests", r"losses equal to 1e-5")

@@ -1,0 +1,123 @@
+"""Every number of the READMEs is that of the published files, and one that is not would be found."""
+
+import re
+
+import pytest
+
+from lab1.engine.config import REPOSITORY
+from tests.check_readme import PAGES, check
+from tests.readme.pages import Page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_number_of_a_page_is_that_of_its_files(name):
+    page = check(name, (REPOSITORY / name).read_text(encoding="utf-8"))
+    assert page.problems + page.left_over() == []
+
+
+@pytest.mark.parametrize("name", ["lab1/README.md", "lab2/README.md", "lab3/README.md"])
+@pytest.mark.parametrize("place", ["a table", "a sentence"])
+def test_a_changed_digit_is_found_and_put_right(name, place):
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    traced = [
+        span for span, rule in check(name, text).numerals.items() if rule == "traced" and "." in text[slice(*span)]
+    ]
+    in_table = [text[text.rfind("\n", 0, start) + 1] == "|" for start, _ in traced]
+    # The last one of the page there; none of the first cell of a row, which says what row it is.
+    chosen = [span for span, inside in zip(traced, in_table, strict=True) if inside is (place == "a table")]
+    start, end = next(
+        span for span in reversed(chosen) if "|" in text[text.rfind("\n", 0, span[0]) + 2 : span[0]] + "|"
+    )
+    wrong = "1" if text[end - 1] != "1" else "2"
+    changed = text[: end - 1] + wrong + text[end:]
+    page = check(name, changed)
+    (problem,) = page.problems
+    line = text.count("\n", 0, start) + 1
+    assert problem.startswith(f"{name}:{line}: {changed[start:end]} should be {text[start:end]} in: ")
+    assert page.fixed() == text
+
+
+TEXT = """# A page
+
+Runs: `mlp-128-64-*`.
+
+| depth | accuracy (n = 3) |
+|---|---|
+| 2 | 97.5 ± 0.2 % |
+| 4 | **1,234** [-0.5, 0.25] |
+
+It gains 0.61 points in three
+seeds of five, -1 in CIFAR-10 and `--seed 7`.
+
+```bash
+python lab1/train_mlp.py --hidden 128 64    # 98 % in 40 seconds
+```
+"""
+ROWS = {"2": (97.46, 0.2), "4": (1234.4, -0.5, 0.25)}
+
+
+def checked(text: str = TEXT, rows=ROWS) -> Page:
+    page = Page("page.md", text)
+    page.table("A page", "| depth | accuracy", rows.__getitem__)
+    page.says("gains {} points in {} seeds of {}, {} in", 0.6127, 3, 5, -1)
+    page.says("# {} % in", 98.4)
+    page.about("{} seconds", 27)
+    page.leave("numbers of seeds", r"n = 3")
+    page.deviations()
+    return page
+
+
+def test_a_page_by_hand():
+    page = checked()
+    assert page.problems == page.left_over() == []
+    assert page.words == 2
+    assert [TEXT[slice(*span)] for span, rule in page.numerals.items() if rule == "traced"] == [
+        *("2", "97.5", "0.2", "4", "1,234", "-0.5", "0.25"),
+        *("0.61", "-1", "98"),
+    ]
+    numbers = "10 traced to files, and 2 in words; 1 rounded for a reader and within a factor of two of the files"
+    assert page.summary().splitlines()[0] == f"page.md: 18 numerals: {numbers}; 7 no results; 0 left over"
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "found"),
+    [
+        ("97.5", "97.6", "page.md:7: 97.6 should be 97.5 in"),
+        ("97.5", "97.50", "page.md:7: 97.50 should be 97.46 in"),
+        ("[-0.5", "[0.5", "page.md:8: 0.5 should be -0.5 in"),
+        ("1,234", "1,235", "page.md:8: 1,235 should be 1,234 in"),
+        ("0.61", "0.62", "page.md:10: 0.62 should be 0.61 in"),
+        ("in three", "in four", "page.md:10: four should be three in"),
+        ("# 98", "# 97", "page.md:14: 97 should be 98 in"),
+        ("40 seconds", "60 seconds", "page.md:14: 60 should be about 27 in"),
+        (" ± 0.2 %", " %", "page.md: 1 numbers and not 2 in the row 2"),
+        ("| 4 |", "| 5 |", "page.md: no runs for the row 5"),
+        ("It gains", "It lost", "page.md: it does not say any more: gains {} points"),
+        ("# A page", "# The page", "page.md: it does not have the heading A page any more"),
+        ("| depth |", "| length |", "page.md: it does not have the table | depth | accuracy any more"),
+        ("(n = 3)", "", "page.md:7: a ± without n"),
+    ],
+)
+def test_what_is_wrong_is_found(there, instead, found):
+    (problem,) = checked(TEXT.replace(there, instead)).problems
+    assert problem.startswith(found)
+
+
+def test_a_number_that_nothing_accounts_for_is_found():
+    page = checked(TEXT.replace("It gains", "Of 12 it gains").replace("it gains", "It gains"))
+    assert page.left_over() == ["page.md:10: traced to nothing: 12 in: Of 12 It gains 0.61 points in three"]
+
+
+def test_a_table_names_its_runs():
+    from tests.readme.runs import each, seeds
+
+    def row(label: str):
+        return each(seeds("lab1", "mlp-128-64-digits"), "best_epoch")[:2] and ROWS[label]
+
+    page = Page("page.md", TEXT)
+    page.table("A page", "| depth | accuracy", row)
+    assert page.problems == []
+    page = Page("page.md", TEXT.replace("mlp-128-64-*", "mlp-*-augment-*"))
+    page.table("A page", "| depth | accuracy", row)
+    (problem,) = page.problems
+    assert re.match(r"page\.md: under A page no `name` of these runs: mlp-128-64-digits-seed0, .*seed4$", problem)
