@@ -12,6 +12,7 @@ published is found by itself; a new sentence with a result needs a line there.
 
 import argparse
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -43,13 +44,17 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", default=list(PAGES), metavar="PAGE", help="default: all five")
     flags = parser.parse_args()
     wrong: list[str] = []
+    counts: Counter = Counter()
     for name in flags.pages:
         path = REPOSITORY / name
         page = check(name, path.read_text(encoding="utf-8"))
         print(page.summary())
         wrong += page.problems + page.left_over()
+        counts += page.counts()
         if flags.fix and page.fixes:
             path.write_text(page.fixed(), encoding="utf-8")
+    results = counts["traced"] + counts["printed"] + counts["left over"]
+    print(f"{counts['traced']} of {results} result numbers are traced to files, {counts['printed']} were only printed")
     print(*wrong, sep="\n")
     return min(len(wrong), 1)
 

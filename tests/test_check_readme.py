@@ -1,5 +1,6 @@
 """Every number of the READMEs is that of the published files, and one that is not would be found."""
 
+import json
 import re
 
 import pytest
@@ -121,3 +122,23 @@ def test_a_table_names_its_runs():
     page.table("A page", "| depth | accuracy", row)
     (problem,) = page.problems
     assert re.match(r"page\.md: under A page no `name` of these runs: mlp-128-64-digits-seed0, .*seed4$", problem)
+
+
+def test_a_speed_table_comes_from_a_file_where_there_is_one(tmp_path, monkeypatch):
+    from tests.readme import benchmarks
+
+    name = "tests/benchmarks/README.md"
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    command = "python tests/benchmarks/bench_workers.py --json tests/benchmarks/results/workers.json"
+    assert command in check(name, text).summary()
+    runs = {"seconds": {"2 workers": [50, 40, 60], "1 worker": [100, 130, 90]}, "ratio": {"1 worker": 2.125}}
+    found = {"compare_agents": runs, "sweep_depth": runs, "environment": {"device": "cpu: A processor"}}
+    (tmp_path / "workers.json").write_text(json.dumps(found))
+    page = check(name, text)
+    assert command not in page.summary()
+    assert f"{name}: it does not name the processor of results/workers.json: A processor" in page.problems
+    fixed = page.fixed()
+    assert fixed.count(" | 100 s | 50 s | 2.12 times |") == 2
+    assert "one worker, on two cores | 2.1 to 2.1 times |" in fixed
+    assert not check(name, fixed).fixes

@@ -56,7 +56,7 @@ class Page:
         self.numerals: dict[Span, str] = {match.span(): "" for match in re.finditer(NUMERAL, text)}
         self.words = 0  # numbers that are written as words, and traced
         self.problems: list[str] = []
-        self.fixes: list[tuple[int, int, str]] = []
+        self.fixes: dict[Span, str] = {}
         self._mark("commands and code", _code(text))
         for rule, pattern in RULES.items():
             self.leave(rule, pattern)
@@ -154,7 +154,7 @@ class Page:
             same = there == right
             self.numerals[span] = "traced"
         if not same:
-            self.fixes.append((*span, right))
+            self.fixes[span] = right
             self._wrong(span, right)
 
     def _wrong(self, span: Span, right: str) -> None:
@@ -192,6 +192,12 @@ class Page:
         end = re.compile(r"[.:](?=\s)|\n\n").search(self.text, at)
         return self.text[start : end.start() if end else None]
 
+    def counts(self) -> Counter:
+        """How many result numbers are traced to files, were printed and are in no file, and are left over."""
+        rules = Counter(self.numerals.values())
+        printed = sum(count for rule, count in rules.items() if rule.startswith(UNTRACED))
+        return Counter({"traced": rules["traced"] + rules[ROUNDED], "printed": printed, "left over": rules[""]})
+
     def summary(self) -> str:
         """How many numerals the page has, and what accounts for them."""
         counts = Counter(self.numerals.values())
@@ -221,7 +227,7 @@ class Page:
     def fixed(self) -> str:
         """The page with every number as it should be."""
         text = self.text
-        for start, end, right in sorted(self.fixes, reverse=True):
+        for (start, end), right in sorted(self.fixes.items(), reverse=True):
             text = text[:start] + right + text[end:]
         return text
 
