@@ -55,7 +55,8 @@ def main() -> int:
             path.write_text(page.fixed(), encoding="utf-8")
     results = counts["traced"] + counts["printed"] + counts["left over"]
     print(f"{counts['traced']} of {results} result numbers are traced to files, {counts['printed']} were only printed")
-    print(*wrong, sep="\n")
+    for line in wrong:
+        print(line)
     return min(len(wrong), 1)
 
 

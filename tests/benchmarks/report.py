@@ -20,8 +20,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     shown = "write what was measured to this file, too; README.md's tables come from results/*.json"
     parser.add_argument("--json", type=Path, metavar="FILE", help=shown)
     flags = parser.parse_args()
-    if flags.json is not None and not flags.json.parent.is_dir():
-        parser.error(f"--json {flags.json}: there is no folder {flags.json.parent}")
+    if flags.json is not None:
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
     return flags
 
 

@@ -5,6 +5,7 @@ import re
 from statistics import correlation, fmean
 
 from lab1.engine.metrics import mean_interval, paired_interval
+from lab2.train_gpt import PRESETS
 from tests.readme.pages import Page
 from tests.readme.runs import Run, each, mean_sd, percent, read
 from tests.readme.runs import seeds as runs_of
@@ -28,7 +29,7 @@ SEARCH = f"retrieve-cranfield-{ENCODER}"
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
     for part in (first_table, data, gpt, decoding, classes, choices, documents):
-        part(page)
+        page.part(part)
     page.leave("tolerances of the tests", r"hold the logits to 1e-4")
     page.leave("seeds to type", r"# the table; --seed 1 and 2, too|# and seeds 1, 2")
 
@@ -71,7 +72,8 @@ def gpt(page: Page) -> None:
     page.says(
         "# {} layers, {} wide, context {}; {} minutes on", *(settings[name] for name in names), one["seconds"] / 60
     )
-    page.leave("what a comment says of a command", r"# 4 layers, 128 wide, context 64, 2,000 small steps")
+    nano = (PRESETS["nano"][name] for name in (*names, "steps"))
+    page.says("# {} layers, {} wide, context {}, {} small steps", *nano)
     page.leave("shares of the poem", r"The first 90 % of the poem.*, the next 5 % .*, the last 5 % are")
     size = one["parameters"], settings["steps"], settings["batch_size"]
     page.says("| {} parameters, {} steps of {} windows, one seed |", *size)

@@ -6,11 +6,11 @@ from statistics import fmean, median
 
 from scipy import stats
 
-from lab1.engine.config import REPOSITORY
 from lab1.engine.metrics import paired_interval
+from lab3.compare_agents import AGENTS
 from lab3.config import SETTINGS
 from lab3.environments import navigation
-from tests.readme.pages import Page
+from tests.readme.pages import UNTRACED, Page
 from tests.readme.runs import Run, each, mean_sd, read
 from tests.readme.runs import seeds as runs_of
 
@@ -26,14 +26,21 @@ DQN = {
     "LunarLander-v3, of 5 steps": "dqn-LunarLander-v3",
 }
 PPO = {name: f"ppo-{name}" for name in ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")}
-RECORDED = "another processor, of which no run is published"
+RECORDED = f"{UNTRACED}: another processor"
 
 
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
     for part in (first_table, measured, reinforce, dqn, ppo, elsewhere, navigation_goal):
-        part(page)
-    page.leave("what a comment says of a command", r"# CartPole-v1, .*$|# [\d,]+ steps: .*$|# 150,000 steps")
+        page.part(part)
+    for algorithm, env, comment in (
+        ("dqn", "CartPole-v1", "# CartPole-v1, {} steps: half a"),
+        ("dqn", "LunarLander-v3", "# {} steps: ten minutes"),
+        ("ppo", "CartPole-v1", "# CartPole-v1, {} steps: seconds"),
+        ("ppo", "Acrobot-v1", "--env Acrobot-v1 # {} steps"),
+        ("ppo", "LunarLander-v3", "# {} steps: a minute or two"),
+    ):
+        page.says(comment, SETTINGS[algorithm][env]["steps"])
     page.leave("tolerances and lengths of the tests", r"after 10,000 steps circling|the environment's gamma, 0\.99")
 
 
@@ -42,10 +49,13 @@ def runs(name: str) -> list[Run]:
     series, _, agent = name.partition("/")
     if not agent:
         return runs_of("lab3", name)
-    found = sorted((run for run in read("lab3", series)["runs"] if run["agent"] == agent), key=lambda run: run["seed"])
+    comparison = read("lab3", series)
+    found = sorted((run for run in comparison["runs"] if run["agent"] == agent), key=lambda run: run["seed"])
     if not found:
         raise FileNotFoundError(f"lab3/model/published/{name}")
-    return found
+    settings = SETTINGS[AGENTS[agent][0]]
+    given = {flag: value for flag, value in comparison["config"].items() if value is not None}
+    return [run | {"config": settings["any"] | settings.get(comparison["dataset"], {}) | given} for run in found]
 
 
 def returns(name: str) -> list[float]:
@@ -231,8 +241,7 @@ def goals_reached(actions: str) -> list[float]:
 
 def played(run: str, actions: str) -> Run:
     """What ``play.py --output played-ACTIONS.json`` wrote."""
-    path = REPOSITORY / "lab3" / "model" / "published" / run / f"played-{actions}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read("lab3", run, f"played-{actions}.json")
 
 
 def navigation_goal(page: Page) -> None:

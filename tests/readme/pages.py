@@ -63,6 +63,13 @@ class Page:
 
     # What a module for a page uses.
 
+    def part(self, check: Callable[["Page"], None]) -> None:
+        """One part of the page; a run that is not there, or lacks what is asked, is a problem like others."""
+        try:
+            check(self)
+        except (FileNotFoundError, LookupError) as error:
+            self.problems.append(f"{self.name}: {check.__module__}.{check.__name__}: {error!r}")
+
     def says(self, template: str, *values: float) -> None:
         """The page has this text, and these numbers at each ``{}``; where it stands twice, both times."""
         for match in self._matches(template, len(values)):

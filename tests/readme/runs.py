@@ -14,15 +14,15 @@ Run = dict[str, Any]
 USED: set[str] = set()  # the runs that were read; a table names those of its rows
 
 
-def read(lab: str, name: str) -> Run:
-    """The ``results.json`` of one published run."""
+def read(lab: str, name: str, file: str = "results.json") -> Run:
+    """What a file of one published run holds."""
     USED.add(name)
-    return _load(lab, name)
+    return _load(lab, name, file)
 
 
 @cache
-def _load(lab: str, name: str) -> Run:
-    path = REPOSITORY / lab / "model" / "published" / name / "results.json"
+def _load(lab: str, name: str, file: str) -> Run:
+    path = REPOSITORY / lab / "model" / "published" / name / file
     return json.loads(path.read_text(encoding="utf-8"))
 
 
