@@ -149,7 +149,7 @@ def run_cases(home: Path, names) -> dict[str, tuple[int, list[str]]]:
     found = {}
     for case, status in zip(cases, done.stdout.split(), strict=True):
         name = Path(case["log"]).name.removesuffix("-log")
-        found[name] = int(status), Path(f"{case['log']}.err").read_text().splitlines()
+        found[name] = int(status), Path(f"{case['log']}.err").read_text(encoding="utf-8").splitlines()
     return found
 
 
