@@ -2,7 +2,6 @@
 results and every point of TensorBoard, for each script that trains. Real signals, in real processes."""
 
 import dataclasses
-import json
 import os
 import random
 import signal
@@ -13,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1.engine.config import REPOSITORY
-from tests.exactness import assert_equal
+from tests.exactness import EVENTS, assert_same_end
 from tests.posix import posix
 
 AGENTS = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16"
@@ -40,9 +37,6 @@ RUNS = {
 }
 STRIKES = 5  # of each script
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if os.name == "posix" else ()
-EVENTS = "events.out.tfevents.*"
-CLOCKS = ("seconds", "per second", "per_second")  # in names of what depends on the time of day
-ELSEWHERE = ("model_dir", "environment")  # what differs as the runs are in different places
 
 
 @pytest.fixture(scope="module")
@@ -116,45 +110,6 @@ def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
     assert process.returncode in (-number, 128 + number), complaint
     assert "Traceback" not in complaint
     return True
-
-
-def without_clocks(value: Any) -> Any:
-    if isinstance(value, dict):
-        aside = [key for key in value if key in ELSEWHERE or any(clock in str(key) for clock in CLOCKS)]
-        return {key: without_clocks(item) for key, item in value.items() if key not in aside}
-    return [without_clocks(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def points(folder: Path) -> dict[str, Any]:
-    """Every point that TensorBoard shows of a folder: step and value of scalars, steps of everything else."""
-    shown = EventAccumulator(
-        str(folder), size_guidance=dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
-    )
-    shown.Reload()
-    found: dict[str, Any] = {}
-    for tag in shown.Tags()["scalars"]:
-        if not any(clock in tag for clock in CLOCKS):
-            found[tag] = [(point.step, point.value) for point in shown.Scalars(tag)]
-    for kind, read in (("tensors", shown.Tensors), ("images", shown.Images), ("histograms", shown.Histograms)):
-        found |= {f"{kind} {tag}": [point.step for point in read(tag)] for tag in shown.Tags()[kind]}
-    return found
-
-
-def assert_same_end(ours: Path, theirs: Path) -> None:
-    """The same weights, results and points, of a run and of all runs in it."""
-    for name in ("last.pt", "best.pt", "results.json"):
-        places = [sorted(path.relative_to(folder) for path in folder.rglob(name)) for folder in (ours, theirs)]
-        assert places[0] == places[1], name
-        for place in places[0]:
-            if place.suffix == ".pt":
-                contents = [torch.load(folder / place, weights_only=True) for folder in (ours, theirs)]
-            else:
-                contents = [json.loads((folder / place).read_text(encoding="utf-8")) for folder in (ours, theirs)]
-            assert_equal(*map(without_clocks, contents), str(place))
-    folders = [sorted({path.parent.relative_to(folder) for path in folder.rglob(EVENTS)}) for folder in (ours, theirs)]
-    assert folders[0] == folders[1]
-    for place in folders[0]:
-        assert_equal(points(ours / place), points(theirs / place), f"events of {place}")
 
 
 def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path) -> None:

@@ -16,7 +16,7 @@ from lab1.engine.registry import load
 from lab1.images.batches import Batches
 from lab1.models import MLP
 from lab1.trainer import Trainer
-from tests.exactness import assert_equal
+from tests.exactness import assert_equal, assert_same_end, points
 
 ABOUT = {"dataset": "noise", "classes": ["a", "b", "c"]}
 
@@ -183,6 +183,36 @@ def test_a_longer_run_that_was_stopped_before_its_test_does_not_give_the_shorter
     found = finish(again)
     results = json.loads((folder.folder / "results.json").read_text())
     assert (results["epochs"], len(results["history"]), results["test"]) == (4, 4, found)
+
+
+class Killed(BaseException):
+    """What ends a process at once: nothing in it can take it for a mistake."""
+
+
+@pytest.mark.parametrize("where", ["illustrate", "_write_results"])
+def test_a_run_that_is_killed_in_its_test_shows_each_point_once_in_the_end(tmp_path, monkeypatch, where):
+    whole = make_trainer(tmp_path / "whole")
+    found = finish(whole)
+
+    def killed(self, *_):
+        self.log.flush()  # what is in TensorBoard's file by then stays there
+        raise Killed
+
+    struck = make_trainer(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, where, killed)
+        finish(struck)
+    assert not (struck.folder / "results.json").exists()
+    assert points(struck.folder)["loss/test"] == points(whole.folder)["loss/test"]
+    assert finish(make_trainer(tmp_path, resume=str(struck.folder))) == found
+    assert_same_end(struck.folder, whole.folder)
+
+
+def test_a_longer_run_shows_its_own_test_alone(tmp_path):
+    finish(make_trainer(tmp_path))
+    longer = make_trainer(tmp_path, epochs=4, resume=str(tmp_path / "run"))
+    found = finish(longer)
+    assert points(tmp_path / "run")["loss/test"] == [(4, pytest.approx(found["loss"]))]
 
 
 def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
