@@ -2,8 +2,10 @@
 results and every point of TensorBoard, for each script that trains. Real signals, in real processes."""
 
 import dataclasses
+import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -36,6 +38,42 @@ RUNS = {
     "lab3/compare_agents.py": "--agents ppo dqn reinforce --seeds 0 --steps 1200 --episodes 24",
 }
 STRIKES = 5  # of each script
+
+# What a script starts with, its imports, is done once: for each line a child is forked, which is the script from there.
+NURSERY = """
+import contextlib, importlib, io, json, os, sys, tempfile, traceback
+from lab1.engine.launch import launch
+
+name, flags = json.loads(sys.argv[1])
+module = importlib.import_module(name)
+
+def run(arguments):
+    sys.argv = [name, *arguments]
+    status = 0
+    try:
+        launch(module.main, module.Config)
+    except SystemExit as stop:
+        status = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 99
+    return status
+
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    assert run([*flags, "--dry-run", "--model-dir", folder]) == 0  # imports all that is ever needed
+for line in sys.stdin:
+    log, *arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for number, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(log + "." + end, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        status = run(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if os.name == "posix" else ()
 
 
@@ -62,14 +100,76 @@ class Undisturbed:
     ended: float
 
 
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
 def start(script: str, *arguments: Any) -> subprocess.Popen:
+    """A process of its own, from the first import on."""
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | ENVIRONMENT,
     )
+
+
+class Nursery:
+    """Starts a script again and again, each time in a process of its own that has imported all it needs."""
+
+    def __init__(self, script: str, flags: list[str], folder: Path):
+        what = json.dumps([script.removesuffix(".py").replace("/", "."), flags])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | ENVIRONMENT,
+        )
+        self.log = folder / "log"
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(60)
+
+    def start(self, *arguments: Any) -> "Child":
+        self.process.stdin.write(json.dumps([str(self.log), *map(str, arguments)]).encode() + b"\n")
+        return Child(int(self.process.stdout.readline()), self.process.stdout, self.log)
+
+
+@dataclasses.dataclass
+class Child:
+    """What of ``subprocess.Popen`` is used here, of a process that another one forked."""
+
+    pid: int
+    answer: Any
+    log: Path
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self.answer], [], [], 0)[0]:
+            self.returncode = int(self.answer.readline())
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() >= end:
+                raise subprocess.TimeoutExpired("child", timeout)
+            select.select([self.answer], [], [], max(0, end - time.monotonic()))
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        self.wait(timeout)
+        return tuple(Path(f"{self.log}.{end}").read_text(encoding="utf-8") for end in ("out", "err"))
 
 
 def the_run(model_dir: Path) -> Path | None:
@@ -79,7 +179,7 @@ def the_run(model_dir: Path) -> Path | None:
     return found[0] if found else None
 
 
-def wait_for_events(process: subprocess.Popen, model_dir: Path) -> float:
+def wait_for_events(process: subprocess.Popen | Child, model_dir: Path) -> float:
     """Wait until the process begins a file of events, as it does right before it trains, or ends; seconds from now."""
     begin, before = time.monotonic(), set(model_dir.rglob(EVENTS))
     while process.poll() is None and set(model_dir.rglob(EVENTS)) == before:
@@ -97,7 +197,7 @@ def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
     return Undisturbed(folder, begun, time.monotonic() - begin)
 
 
-def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
+def struck(process: subprocess.Popen | Child, number: int, moment: float) -> bool:
     """Whether the process was still there to be struck after so many seconds; it ends as a struck one should."""
     try:
         process.wait(moment)
@@ -115,6 +215,11 @@ def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
 def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path) -> None:
     """Strike runs of a script so many times, resume them until they are done, and compare each."""
     whole = undisturbed(script, flags, folder / "whole")
+    with Nursery(script, flags, folder) as nursery:
+        strike_all(script, flags, strikes, folder, whole, nursery)
+
+
+def strike_all(script: str, flags: list[str], strikes: int, folder: Path, whole: Undisturbed, nursery: Nursery) -> None:
     chance = random.Random(script)
     done = runs = 0
     while done < strikes:
@@ -124,9 +229,9 @@ def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path)
             run = the_run(model_dir)
             assert run is None or (run / "config.json").exists(), f"{run} is half made: {history}"
             arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
-            process = start(script, *arguments)
+            number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
+            process = start(script, *arguments) if early else nursery.start(*arguments)
             if done < strikes:
-                number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
                 moment = chance.uniform(0, whole.begun if early else whole.ended - whole.begun)
                 begun = 0.0 if early else wait_for_events(process, model_dir)
                 finished = not struck(process, number, moment)
