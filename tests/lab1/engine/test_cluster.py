@@ -18,7 +18,7 @@ from lab1.engine import cluster
 from lab1.engine.config import REPOSITORY, UsageError
 from tests.exactness import assert_same_end
 
-FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 2 3 --width 64 --epochs 150 --device cpu".split()
+FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 2 3 --width 64 --epochs 100 --device cpu".split()
 
 
 def test_options_as_submitit_takes_them():
