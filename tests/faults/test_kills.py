@@ -6,10 +6,12 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +95,11 @@ def data(tmp_path_factory) -> Path:
 
 @dataclasses.dataclass
 class Undisturbed:
-    """A run that nothing happened to: its folder, and after how many seconds it began to train and was over."""
+    """A run that nothing happened to: its folder, and for how many seconds it made itself ready and trained."""
 
     folder: Path
     begun: float
-    ended: float
+    trained: float
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -187,14 +189,14 @@ def wait_for_events(process: subprocess.Popen | Child, model_dir: Path) -> float
     return time.monotonic() - begin
 
 
-def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
-    begin, process = time.monotonic(), start(script, *flags, "--model-dir", model_dir)
+def undisturbed(start: Callable[..., subprocess.Popen | Child], model_dir: Path, *arguments: str) -> Undisturbed:
+    begin, process = time.monotonic(), start(*arguments, "--model-dir", model_dir)
     begun = wait_for_events(process, model_dir)
     said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     folder = the_run(model_dir)
     assert folder is not None
-    return Undisturbed(folder, begun, time.monotonic() - begin)
+    return Undisturbed(folder, begun, time.monotonic() - begin - begun)
 
 
 def struck(process: subprocess.Popen | Child, number: int, moment: float) -> bool:
@@ -214,9 +216,12 @@ def struck(process: subprocess.Popen | Child, number: int, moment: float) -> boo
 
 def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path) -> None:
     """Strike runs of a script so many times, resume them until they are done, and compare each."""
-    whole = undisturbed(script, flags, folder / "whole")
     with Nursery(script, flags, folder) as nursery:
-        strike_all(script, flags, strikes, folder, whole, nursery)
+        # How long it takes from the first import on; and what the others are compared with, begun as they are: some
+        # libraries draw from Python's random numbers when they are imported.
+        begun = undisturbed(start, folder / "cold", script, *flags).begun
+        whole = undisturbed(nursery.start, folder / "whole", *flags)
+        strike_all(script, flags, strikes, folder, dataclasses.replace(whole, begun=begun), nursery)
 
 
 def strike_all(script: str, flags: list[str], strikes: int, folder: Path, whole: Undisturbed, nursery: Nursery) -> None:
@@ -230,11 +235,16 @@ def strike_all(script: str, flags: list[str], strikes: int, folder: Path, whole:
             assert run is None or (run / "config.json").exists(), f"{run} is half made: {history}"
             arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
             number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
+            early = early and done < strikes
             process = start(script, *arguments) if early else nursery.start(*arguments)
             if done < strikes:
-                moment = chance.uniform(0, whole.begun if early else whole.ended - whole.begun)
+                moment = chance.uniform(0, whole.begun if early else whole.trained)
                 begun = 0.0 if early else wait_for_events(process, model_dir)
                 finished = not struck(process, number, moment)
+                if early and run is None and list(model_dir.rglob("last.pt")):
+                    shutil.rmtree(model_dir)  # struck too late: it was begun otherwise than what it is compared with
+                    history, finished = [], False
+                    continue
                 done += not finished
                 history.append(f"{signal.Signals(number).name} after {begun:.2f} + {moment:.2f} s")
             else:
