@@ -178,10 +178,10 @@ def test_a_longer_run_that_was_stopped_before_its_test_does_not_give_the_shorter
     longer = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
     longer.train(make_batches(), make_batches(8, seed=1))  # and then it was killed
     longer.log.close()
-    assert json.loads((folder.folder / "results.json").read_text())["epochs"] == 2
+    assert json.loads((folder.folder / "results.json").read_text(encoding="utf-8"))["epochs"] == 2
     again = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
     found = finish(again)
-    results = json.loads((folder.folder / "results.json").read_text())
+    results = json.loads((folder.folder / "results.json").read_text(encoding="utf-8"))
     assert (results["epochs"], len(results["history"]), results["test"]) == (4, 4, found)
 
 
@@ -223,7 +223,7 @@ def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path)
     with pytest.raises(ValueError, match="no such font"):
         finish(trainer)
-    results = json.loads((trainer.folder / "results.json").read_text())
+    results = json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))
     assert set(results["test"]) == {"loss", "accuracy", "macro_f1", "per_class_accuracy", "confusion"}
     assert sum(map(sum, results["test"]["confusion"])) == 8
 
@@ -240,7 +240,7 @@ def test_figures_are_drawn_whatever_backend_is_set(tmp_path, monkeypatch):
 def test_results_have_a_line_for_each_thing_they_say(tmp_path):
     content = {"script": "x.py", "config": {"seed": 0, "hidden": [1, 2]}, "history": [{"epoch": 1}], "none": None}
     logbook.write_results(content, tmp_path / "results.json")
-    text = (tmp_path / "results.json").read_text()
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
     assert text == (
         '{\n "script": "x.py",\n "config": {"seed": 0, "hidden": [1, 2]},\n "history": [{"epoch": 1}],\n'
         ' "none": null\n}\n'
@@ -248,7 +248,7 @@ def test_results_have_a_line_for_each_thing_they_say(tmp_path):
     assert json.loads(text) == content
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     logbook.write_results({"x": math.inf}, tmp_path / "results.json")
-    assert json.loads((tmp_path / "results.json").read_text()) == {"x": math.inf}
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == {"x": math.inf}
 
 
 def test_hyperparameters_are_those_that_matter_with_the_first_five_ticked(tmp_path):
