@@ -261,6 +261,7 @@ def test_every_method_end_to_end(run_script, tmp_path):
             assert [point.step for point in shown.Scalars("loss/train")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_methods_side_by_side_find_what_they_find_in_turn(run_script, places, tmp_path):
     flags = (
         "--method tfidf features finetune --model bert --dataset mood --epochs 2 --precision fp32 --threads 1".split()
