@@ -40,8 +40,8 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
 # A node that was away may come back by itself.
 ReturnToService=2
-# Seconds between the signal that ends a job and the one that nothing survives.
-KillWait=10
+# Seconds between the signal that asks a job to end and the one that nothing survives: a killed job must not get ready.
+KillWait=1
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores
 PartitionName=main Nodes=$host Default=YES
 END

@@ -18,7 +18,7 @@ from lab1.engine import cluster
 from lab1.engine.config import REPOSITORY, UsageError
 from tests.exactness import assert_same_end
 
-FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 2 3 --width 64 --epochs 100 --device cpu".split()
+FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 2 3 --width 64 --epochs 150 --device cpu".split()
 
 
 def test_options_as_submitit_takes_them():
@@ -81,7 +81,7 @@ def test_killed_and_out_of_time_and_preempted_the_series_ends_as_if_nothing_had_
     assert submitted.returncode == 0, submitted.stderr
     assert "8 jobs submitted" in submitted.stdout
     folder = tmp_path / "jobs" / "depth-mlp-digits"
-    struck: list[str] = []
+    struck, strikes = [], []
     for strike in (
         ["scancel", "--signal=KILL"],
         ["scancel", "--signal=USR2"],  # as Slurm sends before the end of a job's time: it saves
@@ -92,13 +92,15 @@ def test_killed_and_out_of_time_and_preempted_the_series_ends_as_if_nothing_had_
             assert time.monotonic() < end, (struck, cluster._queue())
             time.sleep(0.05)
         struck += sorted(found)[:1]
-        # That it worked is seen below: scancel may also complain that the job is being ended already, as it is.
-        subprocess.run([*strike, struck[-1]])
+        # In the background: scancel goes on trying for a minute where the job is being ended by then.
+        strikes.append(subprocess.Popen([*strike, struck[-1]]))
     killed, *others = struck
     while killed in cluster._queue():
         time.sleep(0.2)
     again = script("sweep_depth.py", tmp_path, *flags)
     assert again.returncode == 0, again.stderr
+    for process in strikes:
+        process.wait(120)
     assert "1 jobs submitted" in again.stdout
     assert all(restarts(job) > 0 for job in others)
     alone = script("sweep_depth.py", tmp_path, *FLAGS, "--model-dir", "alone")
