@@ -127,15 +127,14 @@ class Trainer(Run):
                 if isinstance(inputs, Tensor) and inputs.ndim == 4:
                     self.mistakes.append(inputs.cpu()[predicted != labels])
         counts = torch.tensor(distributed.total(confusion.flatten().tolist())).view_as(confusion).long()
-        found = by_class(counts, classes)
-        self.log.scalars({"macro f1/test": found["macro_f1"]}, self.epoch)
-        return found
+        return by_class(counts, classes)
 
     def illustrate(self, test: dict[str, Any]) -> None:
-        """Pictures of what ``test`` says, which is written by then: the confusion matrix, in the run's folder and in
-        TensorBoard; and there also, of images, those that were taken for another class."""
+        """The confusion matrix, in the run's folder and in TensorBoard; and there also the macro F1 and, of images,
+        those that were taken for another class."""
         if "confusion" not in test:
             return
+        self.log.scalars({"macro f1/test": test["macro_f1"]}, self.epoch)
         figure = confusion_figure(np.array(test["confusion"]), self.about["classes"])
         figure.savefig(self.folder / "confusion.png", dpi=120)
         self.log.figure("confusion matrix/test", figure, self.epoch)
@@ -298,11 +297,7 @@ class Trainer(Run):
         load_weights(self.model, self.folder / "best.pt", self.device)
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)
-        if distributed.rank() == 0:
-            self._write_results(test)
-            self.log.end(self.settings(), tagged(metrics, "test"), self.epoch)
-            self.illustrate(test)  # after the results: no picture can cost them
-        self.log.close()
+        self.end(test, tagged(metrics, "test"))
         self.say(f"best epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")
         self.say(f"{shown(self.folder)} holds the run; curves: tensorboard --logdir {shown(self.folder.parent)}")
         return test

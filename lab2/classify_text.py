@@ -16,9 +16,10 @@ mean over tokens of every layer; validation chooses among them, the classifier a
 a table of all runs so far on this data set.
 """  # noqa: E501
 
+import contextlib
 import dataclasses
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +61,10 @@ class Config(TrainConfig):
     """Logistic regression, or a linear support vector machine (default: validation chooses)."""
     lora_rank: int = 8
     """Rank of the updates; they are scaled by alpha / rank = 2."""
+    workers: int = 1
+    """Methods side by side, each in a process of its own; on GPUs each on one of its own."""
+    threads: Whole = None
+    """Threads that each method computes with (default: all cores, divided by --workers)."""
 
     def check(self) -> None:
         super().check()
@@ -68,6 +73,9 @@ class Config(TrainConfig):
         require(self.max_length >= 4, f"--max-length {self.max_length}: at least 4 tokens are needed")
         require(self.layer is None or self.layer >= 0, f"--layer {self.layer}: 0 or more is needed")
         require(self.lora_rank >= 1, f"--lora-rank {self.lora_rank}: at least 1 is needed")
+        require(self.workers >= 1, f"--workers {self.workers}: at least 1 is needed")
+        threads = self.threads
+        require(threads is None or 1 <= threads <= 1024, f"--threads {threads}: a number from 1 to 1024 is needed")
         shallow = {"tfidf", "features"} & set(self.method)
         require(not shallow or self.resume is None, "--resume: --method tfidf and features are quick; run them again")
         require(
@@ -155,22 +163,46 @@ def accuracy(confusion) -> float:
     return (confusion.diagonal().sum().double() / confusion.sum()).item()
 
 
-def main(config: Config) -> list[dict[str, Any]]:
-    """Each method in turn; returns the test metrics of each."""
-    from lab2.tasks import datasets, runs
+@cache
+def load_data(dataset: str, data_folder: Path, download: bool):
+    """The texts: loaded once in each process."""
+    from lab2.tasks import datasets
 
+    return datasets.load_texts(dataset, data_folder, download)
+
+
+def run_method(config: Config) -> dict[str, Any]:
+    """One method, from the same seed whichever came before it; returns the test metrics."""
     device = prepare(config)
+    data = load_data(config.dataset, config.data_folder(), not config.dry_run)
+    data = data.thinned(3 * config.batch_size) if config.dry_run else data
+    (method,) = config.method
+    return (train if method in RATES else fit)(config, data, device)
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Each method, in turn or side by side; returns the test metrics of each."""
+    from lab1.engine import distributed, workers
+    from lab2 import classify_text  # by the name under which other processes import it
+    from lab2.tasks import runs
+
+    device, count = prepare(config), min(config.workers, len(config.method))
+    require(count == 1 or distributed.world_size() == 1, "--workers: methods run side by side without torchrun")
     config.precision = find_precision(config.precision, device)
     runs.use_tiny(config, data="texts", model="bert" if set(config.method) != {"tfidf"} else None)
-    data = datasets.load_texts(config.dataset, config.data_folder(), not config.dry_run)
-    data = data.thinned(3 * config.batch_size) if config.dry_run else data
-    found = []
-    for method in config.method:
-        one = dataclasses.replace(config, method=(method,))
-        prepare(one)  # each method from the same seed, whichever came before it
-        found.append((train if method in RATES else fit)(one, data, device))
-    print(runs.classification_table(config.runs_folder(), data.name, config.dry_run))
-    return found
+    name = load_data(config.dataset, config.data_folder(), not config.dry_run).name
+    jobs = [(method, dataclasses.replace(config, method=(method,))) for method in config.method]
+    if count > 1:
+        print(f"{len(jobs)} methods, {count} at a time", flush=True)
+        threads = config.threads or max(1, workers.cores() // count)
+        with contextlib.closing(workers.run_all(classify_text.run_method, jobs, count, threads)) as done:
+            tests = dict(done)
+    else:
+        if config.threads is not None:
+            workers.limit_threads(config.threads)
+        tests = {method: run_method(job) for method, job in jobs}
+    print(runs.classification_table(config.runs_folder(), name, config.dry_run))
+    return [tests[method] for method in config.method]
 
 
 if __name__ == "__main__":

@@ -307,9 +307,7 @@ class RLTrainer(Trainer):
         load_weights(self.model, self.folder / "best.pt", self.device)
         test = self.evaluate(self.make_envs("test", self.config.test_episodes))
         test["episodes"] = self.config.test_episodes
-        self._write_results(test)
-        self.log.end(self.settings(), {"return/test": test["return"]}, self.env_steps)
-        self.log.close()
+        self.end(test, {"return/test": test["return"]})
         self.envs.close()
         self.say(f"best step {self.best_step}: test {in_words(test)}   ({self.seconds:.1f} s of training)")
         self.say(f"{shown(self.folder)} holds the run; curves: tensorboard --logdir {shown(self.folder.parent)}")

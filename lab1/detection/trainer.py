@@ -28,12 +28,12 @@ class DetectorTrainer(Trainer):
         found = super().report(batches)
         if distributed.rank() == 0:
             detected, self.draw = evaluate(self.model, self.about, self.validation, self.tests, self.device)
-            self.log.scalars({f"{name}/test": detected[name] for name in ("f1", "precision", "recall")}, self.epoch)
             found |= detected
         return found
 
     def illustrate(self, test: dict[str, Any]) -> None:
         super().illustrate(test)
+        self.log.scalars({f"{name}/test": test[name] for name in ("f1", "precision", "recall")}, self.epoch)
         figure = self.draw()
         figure.savefig(self.folder / "detections.png")
         self.log.figure("detections/test", figure, self.epoch)

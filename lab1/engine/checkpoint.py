@@ -4,7 +4,6 @@ A run folder holds ``last.pt`` and, in ``previous.pt``, the one before it. A new
 the disk and only then renamed, so that a process killed at any moment, or a disk that fills up, leaves a good one.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from lab1.engine.config import RunFailed, UsageError
-from lab1.engine.files import in_words, reason, replace
+from lab1.engine.files import in_words, reason, replace, write_whole
 
 DIGEST_SIZE = 32  # bytes of a SHA-256, which ends every checkpoint
 
@@ -38,23 +37,11 @@ def save(content: dict[str, Any], path: Path) -> None:
         OSError: when it could not be written (a full disk); what stood at ``path`` before is intact.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     # In memory first: torch's own file writer turns a full disk into an "unexpected pos" RuntimeError.
     serialised = io.BytesIO()
     torch.save(content, serialised)
-    try:
-        with open(temporary, "wb") as file:
-            file.write(serialised.getbuffer())
-            # torch.load, like every reader of zip files, passes over what follows the end.
-            file.write(hashlib.sha256(serialised.getbuffer()).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)
-        raise
+    # torch.load, like every reader of zip files, passes over what follows the end.
+    write_whole(path, serialised.getbuffer(), hashlib.sha256(serialised.getbuffer()).digest())
     _sync_folder(path.parent)
 
 

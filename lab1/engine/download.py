@@ -8,7 +8,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -35,9 +35,15 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def fetch(addresses: list[str], path: Path, md5: str) -> None:
+def fetch(
+    addresses: Sequence[str], path: Path, md5: str | None = None, flaw: Callable[[Path], str | None] = lambda _: None
+) -> None:
     """Fetch a file from the first of the addresses that has it. Until it is whole it is called ``<path>.part``, and a
     later call goes on with that where the server allows it (HTTP Range). A file of another MD5 sum is not kept.
+
+    Args:
+        md5: of the file. Without it a later call, and another address, begin anew: what there is now may have changed.
+        flaw: what is wrong with a file that came, such as ``not the book``; such a one is not kept either.
 
     Raises:
         Broken: where it cannot be had.
@@ -46,6 +52,8 @@ def fetch(addresses: list[str], path: Path, md5: str) -> None:
     part, reasons = path.with_name(path.name + ".part"), []
     path.parent.mkdir(parents=True, exist_ok=True)
     for address in addresses:
+        if md5 is None:
+            part.unlink(missing_ok=True)
         try:
             # What is left from before may be whole, if the process was stopped just before it got its name.
             if not (part.exists() and md5_of(part) == md5):
@@ -53,11 +61,15 @@ def fetch(addresses: list[str], path: Path, md5: str) -> None:
         except Broken as error:
             reasons.append(str(error))
             continue
-        if md5_of(part) == md5:
+        if md5 not in (None, md5_of(part)):
+            wrong = "not the published file, as its MD5 differs"
+        elif (wrong := flaw(part)) is None:
             replace(part, path)
             return
         part.unlink()
-        reasons.append(f"what {address} sends is not the published file, as its MD5 differs: get it elsewhere")
+        reasons.append(f"what {address} sends is {wrong}: get it elsewhere")
+    if md5 is None:
+        part.unlink(missing_ok=True)
     raise Broken(most_telling(reasons), part)
 
 

@@ -43,15 +43,25 @@ def replace(source: Path, target: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file, atomically.
+    """Write a text, atomically, as UTF-8 and with the same line ends on every system.
+
+    Raises:
+        OSError: when it could not be written; what stood at ``path`` before is intact.
+    """
+    write_whole(path, text.encode("utf-8"))
+
+
+def write_whole(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of these parts, one after the other, atomically: it is on the disk before it takes its name.
 
     Raises:
         OSError: when it could not be written; what stood at ``path`` before is intact.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)

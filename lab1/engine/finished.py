@@ -6,6 +6,7 @@ Nothing here imports torch at the top.
 import dataclasses
 import inspect
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,15 @@ def read_results(config: RunConfig, folder: Path) -> dict[str, Any] | None:
     return results
 
 
-def changed_flags(config: RunConfig, folder: Path) -> list[str]:
-    """The flags with another value than in the ``config.json`` of a run, but for where it computes and files lie:
-    ``["--epochs 40"]``."""
+def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLACES) -> list[str]:
+    """The flags with another value than in the ``config.json`` of a run, such as ``["--epochs 40"]``, but for those
+    ``aside``: where it computes and files lie."""
     before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return [
         f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in config.as_dict().items()
-        if name not in PLACES and value != before.get(name, defaults[name])
+        if name not in aside and value != before.get(name, defaults[name])
     ]
 
 

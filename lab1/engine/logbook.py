@@ -43,9 +43,10 @@ def new_run_folder(parent: Path, name: str, settings: dict[str, Any]) -> Path:
         raise UsageError(f"--model-dir {parent}: {parent / name} cannot be made: {error.strerror}") from None
 
 
-def forget(folder: Path) -> None:
-    """Remove a run's event files, where it was stopped before its first checkpoint and begins once more."""
-    for path in folder.glob("events.out.tfevents.*"):
+def forget(folder: Path, suffix: str = "") -> None:
+    """Remove a run's event files, where it was stopped before its first checkpoint and begins once more; with a suffix,
+    those that end with it."""
+    for path in folder.glob(f"events.out.tfevents.*{suffix}"):
         path.unlink()
 
 
@@ -87,12 +88,19 @@ def tagged(metrics: dict[str, float], part: str) -> dict[str, float]:
 class Logbook:
     """A run's TensorBoard event file. One that is not ``enabled`` (any process but the first) writes nothing."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None, enabled: bool = True):
-        """``purge_step``: TensorBoard forgets what an earlier part of the run logged at this step or later."""
+    TEST = ".test"  # what the file of a test ends with
+
+    def __init__(self, folder: Path, purge_step: int | None = None, enabled: bool = True, test: bool = False):
+        """``purge_step``: TensorBoard forgets what an earlier part of the run logged at this step or later. ``test``:
+        the file is that of a test, in place of what an earlier one wrote, which was stopped or of a shorter run."""
         self.writer = None
         if enabled:
             from torch.utils.tensorboard import SummaryWriter
 
+            if test:
+                forget(folder, self.TEST)
+                self.writer = SummaryWriter(str(folder), filename_suffix=self.TEST)
+                return
             # TensorBoard reads a run's files in the order of their names, which tell time in whole seconds: a run that
             # is resumed within a second would be read before what it goes on from.
             taken = {path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")}

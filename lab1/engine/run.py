@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lab1.engine import checkpoint, distributed, finished, logbook, workers
-from lab1.engine.config import UsageError
+from lab1.engine.config import Interrupted, UsageError
 from lab1.engine.files import MISFITS, reason
 from lab1.engine.files import in_words as kind_of
 from lab1.engine.metrics import Averages, in_words
@@ -163,6 +163,26 @@ class Run:
             "seconds": round(self.seconds, 2),
             "validation": self.history[self.best_epoch - 1]["validation"],
         }
+
+    def illustrate(self, test: dict[str, Any]) -> None:
+        """Pictures of what ``test`` says, in the run's folder and in TensorBoard. A Trainer overrides it."""
+
+    def end(self, test: dict[str, Any], points: dict[str, float]) -> None:
+        """Write what the test found: points and pictures, then ``results.json``, by which a run is known to be
+        finished. One that is killed before is tested again, and writes all of it anew."""
+        if distributed.rank() == 0:
+            try:
+                self.log.close()
+                self.log = logbook.Logbook(self.folder, test=True)
+                self.log.end(self.settings(), points, self.clock())
+                self.illustrate(test)
+                self.log.close()
+            except Interrupted:
+                raise
+            except Exception:
+                self._write_results(test)  # no picture can cost them
+                raise
+            self._write_results(test)
 
     def _write_results(self, test: dict[str, Any]) -> None:
         results = {

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lab1.engine import logbook, workers
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
 from lab1.engine.files import MISFITS, read_object, reason
-from lab1.engine.finished import PLACES, is_published, shown
+from lab1.engine.finished import PLACES, changed_flags, is_published, shown
 from lab1.engine.unfinished import find_unfinished, read_settings
 from lab1.engine.workers import SeriesConfig
 
@@ -46,11 +46,8 @@ def open_series(
         folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     else:
         folder = Path(config.resume)
-        before = read_object(folder / "config.json")
-        now = {name: value for name, value in config.as_dict().items() if name not in FREE}
-        changed = [name for name, value in now.items() if before.get(name, value) != value]
-        flags = ", ".join("--" + name.replace("_", "-") for name in changed)
-        require(not changed, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
+        flags = ", ".join(flag.split()[0] for flag in changed_flags(config, folder, FREE))
+        require(not flags, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json", logbook.script_name(config), summary)
     left = [one for one in plan if not any(all(entry.get(key) == one[key] for key in one) for entry in entries)]
     if left:

@@ -177,7 +177,8 @@ def _begin(stop, numbers, workers: int, threads: int, lock) -> None:
     # Between runs there is nothing to save: a Trainer at work has handlers of its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the first process tells what becomes of each run
+    # The first process tells what becomes of each run.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     tqdm.set_lock(lock)
     threading.Thread(target=_watch, daemon=True).start()
     limit_threads(threads)

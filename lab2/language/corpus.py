@@ -2,15 +2,13 @@
 
 import dataclasses
 import hashlib
-import http.client
 import os
 import re
-import shutil
 import sys
 import sysconfig
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +16,10 @@ from torch import Tensor
 
 from lab1.engine.config import UsageError, require
 from lab1.engine.distributed import StandIn, first_process_first, has_share, own_share, rank, world_size
-from lab1.engine.network import NETWORK_SECONDS, Unavailable, require_network
+from lab1.engine.download import fetch as fetch_file
+from lab1.engine.download import fetching
+from lab1.engine.files import write_text
+from lab1.engine.network import Unavailable, require_network
 from lab1.engine.randomness import random_generator
 
 # The complete poem with all accents, UTF-8: ebook 1012; and the same on Project Gutenberg's mirror.
@@ -140,38 +141,24 @@ def fetch(addresses: Sequence[str], place: Path, download: bool = True, book: bo
         UsageError: where what is there is no UTF-8 text.
     """
     if not place.exists():
-        require_network(list(addresses), f"the text {addresses[0]}", place, download)
-        reasons = []
-        for address in addresses:
-            try:
-                fetch_one(address, place, book)
-                break
-            except (OSError, ValueError, http.client.HTTPException, UsageError) as error:
-                reasons.append(str(error) or type(error).__name__)
-        else:
-            found = "; ".join(dict.fromkeys(reasons))
-            raise Unavailable(f"{addresses[0]} could not be downloaded ({found}): put it in {place}")
+        title = f"the text {addresses[0]}"
+        require_network(list(addresses), title, place, download, written=True)
+        print(f"Downloading {addresses[0]} to {place} ...", file=sys.stderr)
+        with fetching(title, place):
+            fetch_file(addresses, place, flaw=partial(flaw, book=book))
+            write_text(read_text(place), place)  # without the licence
     return read_text(place)
 
 
-def fetch_one(address: str, place: Path, book: bool) -> None:
-    """Fetch a text to ``place``, whole or not at all. What goes wrong is raised as it comes."""
-    print(f"Downloading {address} to {place} ...", file=sys.stderr)
-    part = place.with_name(place.name + ".part")
+def flaw(path: Path, book: bool) -> str | None:
+    """What a file is in place of a text, or of Project Gutenberg's book; None where it is one."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        request = urllib.request.Request(address, headers={"User-Agent": "deep-learning-labs"})
-        with urllib.request.urlopen(request, timeout=NETWORK_SECONDS) as answer, open(part, "wb") as file:
-            shutil.copyfileobj(answer, file)
-            expected = answer.headers.get("Content-Length")
-        came = part.stat().st_size
-        require(expected in (None, str(came)), f"it broke off after {came:,} of {expected} bytes")
-        whole = part.read_bytes().decode("utf-8-sig")
-        require(not book or strip_licence(whole) != whole, "what came is not the book")
-        part.write_text(read_text(part), encoding="utf-8")
-        part.replace(place)
-    finally:
-        part.unlink(missing_ok=True)
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return f"no UTF-8 text (byte {error.start})"
+    if "\0" in text:
+        return "no text"
+    return "not the book" if book and strip_licence(text) == text else None
 
 
 def python_source() -> str:

@@ -113,7 +113,11 @@ def lightning(batch_size: int):
     def epoch() -> float:
         clock = Clock()
         # Its progress bar is drawn, but out of sight, as ours is.
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             trainer = L.Trainer(max_epochs=1, default_root_dir=folder, callbacks=[clock], enable_model_summary=False)
             trainer.fit(Module(), loader)
         return clock.seconds  # of the epoch alone, without Lightning's start

@@ -149,7 +149,7 @@ def run_cases(home: Path, names) -> dict[str, tuple[int, list[str]]]:
     found = {}
     for case, status in zip(cases, done.stdout.split(), strict=True):
         name = Path(case["log"]).name.removesuffix("-log")
-        found[name] = int(status), Path(f"{case['log']}.err").read_text().splitlines()
+        found[name] = int(status), Path(f"{case['log']}.err").read_text(encoding="utf-8").splitlines()
     return found
 
 
@@ -159,7 +159,7 @@ def assert_same_end(ours: Path, theirs: Path) -> None:
     last = [checkpoint.load(folder / "last.pt") for folder in (ours, theirs)]
     assert_equal(*[{key: value for key, value in content.items() if key not in clocks} for content in last])
     assert_equal(*[checkpoint.load(folder / "best.pt") for folder in (ours, theirs)])
-    results = [json.loads((folder / "results.json").read_text()) for folder in (ours, theirs)]
+    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (ours, theirs)]
     for key in ("test", "history", "best_epoch", "epochs"):
         assert_equal(results[0][key], results[1][key], key)
 

@@ -5,19 +5,20 @@ import dataclasses
 import json
 import os
 import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1.engine.config import REPOSITORY
-from tests.exactness import assert_equal
+from tests.exactness import EVENTS, assert_same_end
 from tests.posix import posix
 
 AGENTS = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16"
@@ -39,10 +40,43 @@ RUNS = {
     "lab3/compare_agents.py": "--agents ppo dqn reinforce --seeds 0 --steps 1200 --episodes 24",
 }
 STRIKES = 5  # of each script
+
+# What a script starts with, its imports, is done once: for each line a child is forked, which is the script from there.
+NURSERY = """
+import contextlib, importlib, io, json, os, sys, tempfile, traceback
+from lab1.engine.launch import launch
+
+name, flags = json.loads(sys.argv[1])
+module = importlib.import_module(name)
+
+def run(arguments):
+    sys.argv = [name, *arguments]
+    status = 0
+    try:
+        launch(module.main, module.Config)
+    except SystemExit as stop:
+        status = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 99
+    return status
+
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    assert run([*flags, "--dry-run", "--model-dir", folder]) == 0  # imports all that is ever needed
+for line in sys.stdin:
+    log, *arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for number, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(log + "." + end, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        status = run(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if os.name == "posix" else ()
-EVENTS = "events.out.tfevents.*"
-CLOCKS = ("seconds", "per second", "per_second")  # in names of what depends on the time of day
-ELSEWHERE = ("model_dir", "environment")  # what differs as the runs are in different places
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +95,83 @@ def data(tmp_path_factory) -> Path:
 
 @dataclasses.dataclass
 class Undisturbed:
-    """A run that nothing happened to: its folder, and after how many seconds it began to train and was over."""
+    """A run that nothing happened to: its folder, and for how many seconds it made itself ready and trained."""
 
     folder: Path
     begun: float
-    ended: float
+    trained: float
+
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def start(script: str, *arguments: Any) -> subprocess.Popen:
+    """A process of its own, from the first import on."""
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | ENVIRONMENT,
     )
+
+
+class Nursery:
+    """Starts a script again and again, each time in a process of its own that has imported all it needs."""
+
+    def __init__(self, script: str, flags: list[str], folder: Path):
+        what = json.dumps([script.removesuffix(".py").replace("/", "."), flags])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | ENVIRONMENT,
+        )
+        self.log = folder / "log"
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(60)
+
+    def start(self, *arguments: Any) -> "Child":
+        self.process.stdin.write(json.dumps([str(self.log), *map(str, arguments)]).encode() + b"\n")
+        return Child(int(self.process.stdout.readline()), self.process.stdout, self.log)
+
+
+@dataclasses.dataclass
+class Child:
+    """What of ``subprocess.Popen`` is used here, of a process that another one forked."""
+
+    pid: int
+    answer: Any
+    log: Path
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self.answer], [], [], 0)[0]:
+            self.returncode = int(self.answer.readline())
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() >= end:
+                raise subprocess.TimeoutExpired("child", timeout)
+            select.select([self.answer], [], [], max(0, end - time.monotonic()))
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        self.wait(timeout)
+        return tuple(Path(f"{self.log}.{end}").read_text(encoding="utf-8") for end in ("out", "err"))
 
 
 def the_run(model_dir: Path) -> Path | None:
@@ -85,7 +181,7 @@ def the_run(model_dir: Path) -> Path | None:
     return found[0] if found else None
 
 
-def wait_for_events(process: subprocess.Popen, model_dir: Path) -> float:
+def wait_for_events(process: subprocess.Popen | Child, model_dir: Path) -> float:
     """Wait until the process begins a file of events, as it does right before it trains, or ends; seconds from now."""
     begin, before = time.monotonic(), set(model_dir.rglob(EVENTS))
     while process.poll() is None and set(model_dir.rglob(EVENTS)) == before:
@@ -93,17 +189,17 @@ def wait_for_events(process: subprocess.Popen, model_dir: Path) -> float:
     return time.monotonic() - begin
 
 
-def undisturbed(script: str, flags: list[str], model_dir: Path) -> Undisturbed:
-    begin, process = time.monotonic(), start(script, *flags, "--model-dir", model_dir)
+def undisturbed(start: Callable[..., subprocess.Popen | Child], model_dir: Path, *arguments: str) -> Undisturbed:
+    begin, process = time.monotonic(), start(*arguments, "--model-dir", model_dir)
     begun = wait_for_events(process, model_dir)
     said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     folder = the_run(model_dir)
     assert folder is not None
-    return Undisturbed(folder, begun, time.monotonic() - begin)
+    return Undisturbed(folder, begun, time.monotonic() - begin - begun)
 
 
-def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
+def struck(process: subprocess.Popen | Child, number: int, moment: float) -> bool:
     """Whether the process was still there to be struck after so many seconds; it ends as a struck one should."""
     try:
         process.wait(moment)
@@ -118,48 +214,17 @@ def struck(process: subprocess.Popen, number: int, moment: float) -> bool:
     return True
 
 
-def without_clocks(value: Any) -> Any:
-    if isinstance(value, dict):
-        aside = [key for key in value if key in ELSEWHERE or any(clock in str(key) for clock in CLOCKS)]
-        return {key: without_clocks(item) for key, item in value.items() if key not in aside}
-    return [without_clocks(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def points(folder: Path) -> dict[str, Any]:
-    """Every point that TensorBoard shows of a folder: step and value of scalars, steps of everything else."""
-    shown = EventAccumulator(
-        str(folder), size_guidance=dict.fromkeys(("scalars", "tensors", "images", "histograms"), 0)
-    )
-    shown.Reload()
-    found: dict[str, Any] = {}
-    for tag in shown.Tags()["scalars"]:
-        if not any(clock in tag for clock in CLOCKS):
-            found[tag] = [(point.step, point.value) for point in shown.Scalars(tag)]
-    for kind, read in (("tensors", shown.Tensors), ("images", shown.Images), ("histograms", shown.Histograms)):
-        found |= {f"{kind} {tag}": [point.step for point in read(tag)] for tag in shown.Tags()[kind]}
-    return found
-
-
-def assert_same_end(ours: Path, theirs: Path) -> None:
-    """The same weights, results and points, of a run and of all runs in it."""
-    for name in ("last.pt", "best.pt", "results.json"):
-        places = [sorted(path.relative_to(folder) for path in folder.rglob(name)) for folder in (ours, theirs)]
-        assert places[0] == places[1], name
-        for place in places[0]:
-            if place.suffix == ".pt":
-                contents = [torch.load(folder / place, weights_only=True) for folder in (ours, theirs)]
-            else:
-                contents = [json.loads((folder / place).read_text(encoding="utf-8")) for folder in (ours, theirs)]
-            assert_equal(*map(without_clocks, contents), str(place))
-    folders = [sorted({path.parent.relative_to(folder) for path in folder.rglob(EVENTS)}) for folder in (ours, theirs)]
-    assert folders[0] == folders[1]
-    for place in folders[0]:
-        assert_equal(points(ours / place), points(theirs / place), f"events of {place}")
-
-
 def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path) -> None:
     """Strike runs of a script so many times, resume them until they are done, and compare each."""
-    whole = undisturbed(script, flags, folder / "whole")
+    with Nursery(script, flags, folder) as nursery:
+        # How long it takes from the first import on; and what the others are compared with, begun as they are: some
+        # libraries draw from Python's random numbers when they are imported.
+        begun = undisturbed(start, folder / "cold", script, *flags).begun
+        whole = undisturbed(nursery.start, folder / "whole", *flags)
+        strike_all(script, flags, strikes, folder, dataclasses.replace(whole, begun=begun), nursery)
+
+
+def strike_all(script: str, flags: list[str], strikes: int, folder: Path, whole: Undisturbed, nursery: Nursery) -> None:
     chance = random.Random(script)
     done = runs = 0
     while done < strikes:
@@ -169,12 +234,17 @@ def strike_and_resume(script: str, flags: list[str], strikes: int, folder: Path)
             run = the_run(model_dir)
             assert run is None or (run / "config.json").exists(), f"{run} is half made: {history}"
             arguments = [*flags, "--model-dir", model_dir] if run is None else ["--resume", run]
-            process = start(script, *arguments)
+            number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
+            early = early and done < strikes
+            process = start(script, *arguments) if early else nursery.start(*arguments)
             if done < strikes:
-                number, early = chance.choice(SIGNALS), chance.random() < 0.2  # most strikes fall where it trains
-                moment = chance.uniform(0, whole.begun if early else whole.ended - whole.begun)
+                moment = chance.uniform(0, whole.begun if early else whole.trained)
                 begun = 0.0 if early else wait_for_events(process, model_dir)
                 finished = not struck(process, number, moment)
+                if early and run is None and list(model_dir.rglob("last.pt")):
+                    shutil.rmtree(model_dir)  # struck too late: it was begun otherwise than what it is compared with
+                    history, finished = [], False
+                    continue
                 done += not finished
                 history.append(f"{signal.Signals(number).name} after {begun:.2f} + {moment:.2f} s")
             else:

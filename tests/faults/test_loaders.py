@@ -67,7 +67,9 @@ def damage(folder: Path, rng: random.Random) -> str:
         if path.suffix == ".pt":
             checkpoint.save(altered(checkpoint.load(path), rng, JUNK + TENSORS), path)
         else:
-            path.write_text(json.dumps(altered(json.loads(path.read_text()), rng, JUNK)))
+            path.write_text(
+                json.dumps(altered(json.loads(path.read_text(encoding="utf-8")), rng, JUNK)), encoding="utf-8"
+            )
     elif kind < 0.8:
         path.write_bytes(damaged(path.read_bytes(), rng))
     elif kind < 0.9:
@@ -106,10 +108,10 @@ def run(tmp_path_factory) -> Path:
     test = {"accuracy": 0.5, "macro_f1": 0.4, "trainable_parameters": 3}
     entry = {"depth": 2, "seed": 0, "residual": False, "parameters": 5, "macs": 7, "seconds": 1.0, "test": test}
     head = {"script": "lab1/sweep_depth.py", "config": {}, "dataset": "digits"}
-    (folder / "sweep.json").write_text(json.dumps(head | {"runs": [entry, entry | {"seed": 1}]}))
+    (folder / "sweep.json").write_text(json.dumps(head | {"runs": [entry, entry | {"seed": 1}]}), encoding="utf-8")
     config = {"method": ["tfidf"], "model": "m", "dry_run": False}
     head = {"script": "lab2/classify_text.py", "config": config, "dataset": "toy"}
-    (folder / "table.json").write_text(json.dumps(head | {"seconds": 2.0, "test": test}))
+    (folder / "table.json").write_text(json.dumps(head | {"seconds": 2.0, "test": test}), encoding="utf-8")
     return folder
 
 

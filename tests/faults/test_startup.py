@@ -41,7 +41,7 @@ def no_opencv(tmp_path):
     package = tmp_path / "broken" / "cv2"
     package.mkdir(parents=True)
     missing = "libGL.so.1: cannot open shared object file: No such file or directory"
-    (package / "__init__.py").write_text(f"raise ImportError({missing!r})\n")
+    (package / "__init__.py").write_text(f"raise ImportError({missing!r})\n", encoding="utf-8")
     return {"PYTHONPATH": f"{package.parent}{os.pathsep}{REPOSITORY}"}
 
 
@@ -90,7 +90,7 @@ def test_figures_are_drawn_whatever_backend_is_set(tmp_path, run_script, backend
 def shell(command: str, tmp_path) -> tuple[subprocess.CompletedProcess, bool]:
     """Run a command of the shell with ``PROGRAM`` for ``script``; what it did, and whether that got to its end."""
     done = tmp_path / "done"
-    (tmp_path / "program.py").write_text(PROGRAM.format(done=str(done)))
+    (tmp_path / "program.py").write_text(PROGRAM.format(done=str(done)), encoding="utf-8")
     command = command.replace("script", f"{sys.executable} {tmp_path / 'program.py'}")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=env)
@@ -142,7 +142,7 @@ def test_no_file_takes_the_number_of_a_closed_standard_error(tmp_path):
     program, file = tmp_path / "program.py", tmp_path / "file"
     writes = f"    import os\n    file = open({str(file)!r}, 'w')\n    os.write(2, b'noise')\n    return\n"
     text = PROGRAM.format(done=str(tmp_path / "done"))
-    program.write_text(text.replace("    from tqdm import tqdm\n", writes))
+    program.write_text(text.replace("    from tqdm import tqdm\n", writes), encoding="utf-8")
     command = f"{sys.executable} {program} 2>&-"
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run(["bash", "-c", command], timeout=60, env=env).returncode == 0
@@ -216,7 +216,8 @@ def test_a_run_folder_that_is_removed_while_training(tmp_path, run_script):
         "def hook(event, arguments):\n"
         "    if event == 'open' and str(arguments[0]).endswith('best.pt.tmp'):\n"
         f"        shutil.rmtree({str(tmp_path / 'runs' / 'a')!r}, ignore_errors=True)\n"
-        "sys.addaudithook(hook)\n"
+        "sys.addaudithook(hook)\n",
+        encoding="utf-8",
     )
     env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     arguments = ["--dataset", "digits", "--dry-run", "--name", "a", "--model-dir", tmp_path / "runs"]
@@ -233,7 +234,7 @@ def test_too_few_files_may_be_open(tmp_path):
     assert (found.returncode, at_the_end) == (0, True)
     program = tmp_path / "program.py"
     few = "    import resource\n    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
-    program.write_text(program.read_text().replace("    open(", few + "    open("))
+    program.write_text(program.read_text(encoding="utf-8").replace("    open(", few + "    open("), encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, env=env)
     help_ = "Too many open files; close other programs, or raise the limit: ulimit -n 4096"

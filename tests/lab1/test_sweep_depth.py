@@ -19,30 +19,11 @@ from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
 from tests.exactness import assert_equal, without_clocks
 from tests.posix import posix
+from tests.struck import run_struck
 
 # 1,295 digits in batches of 256 are 6 steps an epoch.
 FLAGS = "--family mlp --dataset digits --depths 2 4 --seeds 0 1 --width 8 --epochs 2 --device cpu --workers 1".split()
 STEPS = 12
-
-# The script, which sends itself a real signal before one of its training steps.
-STRUCK = """
-import os, signal, sys
-import lab1.trainer
-from lab1 import sweep_depth
-from lab1.engine.launch import launch
-
-call, calls, train_step = int(sys.argv.pop(1)), 0, lab1.trainer.Trainer.train_step
-
-def struck(self, batch):
-    global calls
-    calls += 1
-    if calls == call:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return train_step(self, batch)
-
-lab1.trainer.Trainer.train_step = struck
-launch(sweep_depth.main, sweep_depth.Config)
-"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -130,13 +111,7 @@ def test_summary_by_hand():
 @posix
 def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(whole, tmp_path, capsys):
     # Struck in the third run, in the middle of its second epoch.
-    done = subprocess.run(
-        [sys.executable, "-c", STRUCK, str(2 * STEPS + 9), *FLAGS, "--model-dir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = run_struck("lab1.sweep_depth", 2 * STEPS + 9, *FLAGS, "--model-dir", tmp_path)
     folder = tmp_path / "depth-mlp-digits"
     assert done.returncode == 143, done.stderr
     assert done.stderr.splitlines()[-1] == f"stopped and saved; go on with: --resume {folder}"

@@ -58,7 +58,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def script(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("struck") / "struck.py"
-    path.write_text(STRUCK)
+    path.write_text(STRUCK, encoding="utf-8")
     return path
 
 
@@ -88,7 +88,7 @@ def test_few_images_are_learned_as_by_one_process(tmp_path, batch_size, processe
     ours, theirs = (the_run(tmp_path / name) for name in ("several", "one"))
     steps = [torch.load(folder / "last.pt", weights_only=True)["step"] for folder in (ours, theirs)]
     assert steps == [2 * -(-101 // batch_size)] * 2
-    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (ours, theirs))
+    ours, theirs = (json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (ours, theirs))
     for mine, other in zip(ours["history"], theirs["history"], strict=True):
         for part in ("train", "validation"):
             assert mine[part] == pytest.approx(other[part], abs=1e-5)
@@ -104,7 +104,9 @@ def assert_survives(faults: dict, script: Path, folder: Path, uninterrupted: Pat
     for name in ("weights", "optimizer", "random_states", "history", "step", "best_epoch"):
         assert_equal(last[0][name], last[1][name], name)
     assert_equal(*[torch.load(path / "best.pt", weights_only=True) for path in (ours, uninterrupted)])
-    assert_equal(*[json.loads((path / "results.json").read_text())["test"] for path in (ours, uninterrupted)])
+    assert_equal(
+        *[json.loads((path / "results.json").read_text(encoding="utf-8"))["test"] for path in (ours, uninterrupted)]
+    )
     # Each time that one is killed the other says so, unless torchrun stops it first.
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert set(said) <= {
@@ -164,7 +166,8 @@ def test_buffers_that_are_evaluated_are_those_that_are_saved(tmp_path):
         "means = distributed.from_every_process(norm.running_mean)\n"
         "if distributed.rank() == 0:\n"
         "    print(torch.stack(means).tolist())\n"
-        "distributed.finish()\n"
+        "distributed.finish()\n",
+        encoding="utf-8",
     )
     done = torchrun(2, script)
     norm = nn.BatchNorm1d(2)

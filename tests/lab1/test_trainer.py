@@ -222,7 +222,8 @@ def test_tensorboard_shows_the_run(tmp_path):
     trainer = make_trainer(tmp_path, epochs=3)
     history = trainer.train(make_batches(), make_batches(20, seed=None))
     test = trainer.test(make_batches(30, seed=None))
-    assert len(list(trainer.folder.glob("events.out.tfevents.*"))) == 1
+    assert len(list(trainer.folder.glob("events.out.tfevents.*"))) == 2
+    assert len(list(trainer.folder.glob("events.out.tfevents.*.test"))) == 1
     assert [path for path in trainer.folder.iterdir() if path.is_dir()] == []  # no spawned run
     shown = events(trainer.folder)
     for metric in ("loss", "accuracy"):

@@ -16,6 +16,7 @@ from lab1.engine.config import Interrupted, UsageError
 from lab2 import classify_text
 from lab2.tasks import datasets, encoders, runs, shallow, tiny
 from lab2.tasks.trainer import TaskTrainer
+from tests.exactness import assert_same_end
 from tests.posix import posix
 
 CPU = torch.device("cpu")
@@ -258,6 +259,27 @@ def test_every_method_end_to_end(run_script, tmp_path):
             assert last["step"] == 6
             assert all(state["exp_avg"].abs().sum() > 0 for state in last["optimizer"]["state"].values())
             assert [point.step for point in shown.Scalars("loss/train")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_methods_side_by_side_find_what_they_find_in_turn(run_script, places, tmp_path):
+    flags = (
+        "--method tfidf features finetune --model bert --dataset mood --epochs 2 --precision fp32 --threads 1".split()
+    )
+    for count in (1, 2):
+        where = ("--model-dir", tmp_path / str(count), "--data-dir", places)
+        done = run_script("lab2/classify_text.py", *flags, *where, "--workers", count)
+        assert done.returncode == 0, done.stderr
+        assert ("3 methods, 2 at a time" in done.stdout) == (count == 2)
+    names = [sorted(path.name for path in (tmp_path / str(count)).iterdir()) for count in (1, 2)]
+    assert len(names[0]) == 3
+    assert names[0] == names[1]
+    for name in names[0]:
+        assert_same_end(tmp_path / "1" / name, tmp_path / "2" / name)
+    with pytest.raises(UsageError, match="--workers 0: at least 1 is needed"):
+        classify_text.Config(workers=0).check()
+    with pytest.raises(UsageError, match="--threads 2000: a number from 1 to 1024 is needed"):
+        classify_text.Config(threads=2000).check()
 
 
 def test_rows_of_the_table():

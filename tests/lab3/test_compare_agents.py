@@ -1,9 +1,6 @@
 """The comparison of agents: its statistics by hand, exact counts, resuming after a real signal, what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +13,9 @@ from lab1.engine.launch import parse
 from lab1.engine.metrics import interquartile_mean, interquartile_mean_interval, on_common_steps
 from lab3 import compare_agents, train_ppo
 from tests.posix import posix
+from tests.struck import run_struck
 
 FLAGS = "--agents ppo reinforce --seeds 0 1 --steps 2100 --episodes 40 --device cpu --workers 1".split()
-
-# The script, which sends itself a real signal before one of its training steps.
-STRUCK = """
-import os, signal, sys
-import lab1.trainer
-from lab1.engine.launch import launch
-from lab3 import compare_agents
-
-call, calls, train_step = int(sys.argv.pop(1)), 0, lab1.trainer.Trainer.train_step
-
-def struck(self, batch):
-    global calls
-    calls += 1
-    if calls == call:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return train_step(self, batch)
-
-lab1.trainer.Trainer.train_step = struck
-launch(compare_agents.main, compare_agents.Config)
-"""
 
 
 def compare(*arguments: object) -> list[dict]:
@@ -170,14 +148,8 @@ def test_a_run_of_a_comparison_is_the_run_that_its_script_makes_alone(whole, tmp
 @posix
 def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(whole, tmp_path):
     steps = torch.load(whole / "ppo-seed0" / "last.pt", weights_only=True)["step"]
-    done = subprocess.run(
-        # Struck in the second run, REINFORCE with an update every 8 episodes.
-        [sys.executable, "-c", STRUCK, str(steps + 3), *FLAGS, "--model-dir", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    # Struck in the second run, REINFORCE with an update every 8 episodes.
+    done = run_struck("lab3.compare_agents", steps + 3, *FLAGS, "--model-dir", tmp_path)
     folder = tmp_path / "compare-CartPole-v1"
     assert done.returncode == 143, done.stderr
     assert done.stderr.splitlines()[-1] == f"stopped and saved; go on with: --resume {folder}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab1.engine import checkpoint
+from lab1.engine import checkpoint, files
 from lab1.engine.checkpoint import BrokenCheckpoint, load_newest, save_newest
 from lab1.engine.config import RunFailed, UsageError
 from tests.posix import posix
@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path, monkey
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     with monkeypatch.context() as patch:
         if fails in ("open", "write"):
-            patch.setattr(checkpoint, "open", full_disk if fails == "open" else FullFile, raising=False)
+            patch.setattr(files, "open", full_disk if fails == "open" else FullFile, raising=False)
         else:
             patch.setattr(os, fails, full_disk)
         with pytest.raises(OSError, match="No space left") as caught:

@@ -53,7 +53,7 @@ def make_run(folder: Path, **changes: object) -> Path:
     """A run's folder, as far as a resume looks at it before training."""
     folder.mkdir(parents=True)
     settings = dataclasses.replace(Config(), model_dir=folder.parent).as_dict() | changes
-    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
 
 
@@ -106,7 +106,7 @@ def test_a_value_that_cannot_be_used_is_refused_in_one_line(arguments, says):
 
 @pytest.mark.parametrize("below", [".", "runs", "runs/of/today"])
 def test_a_model_dir_that_is_no_folder_is_refused(tmp_path, below):
-    (tmp_path / "notes.txt").write_text("here is a file")
+    (tmp_path / "notes.txt").write_text("here is a file", encoding="utf-8")
     message = refusal("--model-dir", tmp_path / "notes.txt" / below)
     assert f"--model-dir {tmp_path / 'notes.txt' / below}" in message
     assert f"{tmp_path / 'notes.txt'} is not a folder" in message
@@ -126,7 +126,7 @@ def scripts_with(field: str) -> list[str]:
 @pytest.mark.parametrize("below", [".", "train"])
 def test_a_data_dir_that_is_no_folder_is_refused_before_anything_else(tmp_path, script, below):
     path = tmp_path / "archive.zip"
-    path.write_text("here is a file")
+    path.write_text("here is a file", encoding="utf-8")
     config = importlib.import_module(script).Config
     with pytest.raises(UsageError) as refused:
         # A model that is nowhere, images that are none: the folder is complained of first.
@@ -230,7 +230,7 @@ def test_a_value_that_looks_like_a_flag_survives_a_resume(tmp_path, own):
 
 
 def test_a_run_that_was_moved_can_be_resumed_where_it_is_now(tmp_path):
-    (tmp_path / "old").write_text("the disk that the run was made on has become something else")
+    (tmp_path / "old").write_text("the disk that the run was made on has become something else", encoding="utf-8")
     folder = make_run(tmp_path / "new" / "run", model_dir=str(tmp_path / "old" / "runs"))
     assert Path(parse(Config, ["--resume", str(folder)], "").resume) == folder
 

@@ -194,7 +194,7 @@ def test_memory_as_the_libraries_really_report_it(monkeypatch, capsys, fill, amo
 
 def test_the_package_whose_import_failed_is_named(tmp_path, monkeypatch):
     for name, code in (("outer_one", "import inner_one"), ("inner_one", "import ctypes; ctypes.CDLL('libnone.so.7')")):
-        (tmp_path / f"{name}.py").write_text(code + "\n")
+        (tmp_path / f"{name}.py").write_text(code + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(OSError) as caught:
         __import__("outer_one")

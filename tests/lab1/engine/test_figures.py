@@ -22,7 +22,7 @@ BROKEN = {
 def write(folder, runs):
     for name, text in runs.items():
         (folder / name).mkdir()
-        (folder / name / "results.json").write_text(text)
+        (folder / name / "results.json").write_text(text, encoding="utf-8")
 
 
 def test_broken_runs_are_passed_over_by_name(tmp_path, capsys):

@@ -36,19 +36,19 @@ def refusing(monkeypatch, times: int) -> list[tuple]:
 def test_a_rename_that_windows_refuses_for_a_moment_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "WINDOWS", True)
     calls = refusing(monkeypatch, 3)
-    (tmp_path / "a").write_text("new")
-    (tmp_path / "b").write_text("old")
+    (tmp_path / "a").write_text("new", encoding="utf-8")
+    (tmp_path / "b").write_text("old", encoding="utf-8")
     replace(tmp_path / "a", tmp_path / "b")
     assert len(calls) == 4
     assert names(tmp_path) == ["b"]
-    assert (tmp_path / "b").read_text() == "new"
+    assert (tmp_path / "b").read_text(encoding="utf-8") == "new"
 
 
 def test_a_rename_that_windows_keeps_refusing_fails_after_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "WINDOWS", True)
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     calls = refusing(monkeypatch, 10**6)
-    (tmp_path / "a").write_text("new")
+    (tmp_path / "a").write_text("new", encoding="utf-8")
     with pytest.raises(PermissionError, match="Access is denied"):
         replace(tmp_path / "a", tmp_path / "b")
     assert 2 <= len(calls) <= 7
@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_written_stays_what_it_was(tmp_path, monkeypatch, 
         patch.setattr(os, fails, fail)
         write_text("new", path)
     assert (caught.value.errno, caught.value.filename) == (code, str(path))
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == ["results.json"]
 
 
@@ -124,11 +124,13 @@ def test_a_taken_name_gets_a_number_and_the_folder_is_whole(tmp_path):
     parent = tmp_path / "model"
     made = [logbook.new_run_folder(parent, "mlp", {"seed": seed}) for seed in range(2)]
     (parent / "mlp-3").mkdir()
-    (parent / "mlp-4").write_text("a file")
+    (parent / "mlp-4").write_text("a file", encoding="utf-8")
     (parent / "mlp-5").symlink_to(tmp_path / "nowhere")
     made.append(logbook.new_run_folder(parent, "mlp", {"seed": 2}))
     assert [folder.name for folder in made] == ["mlp", "mlp-2", "mlp-6"]
-    assert [json.loads((folder / "config.json").read_text()) for folder in made] == [{"seed": n} for n in range(3)]
+    assert [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in made] == [
+        {"seed": n} for n in range(3)
+    ]
     assert names(parent) == ["mlp", "mlp-2", "mlp-3", "mlp-4", "mlp-5", "mlp-6"]
     assert list((parent / "mlp-3").iterdir()) == []
     (tmp_path / "other").mkdir()
@@ -202,7 +204,7 @@ def test_killed_at_any_call_the_folder_is_whole_or_not_there(tmp_path):
             if BEING_MADE.fullmatch(folder.name):
                 continue
             assert folder.name == "mlp"
-            assert json.loads((folder / "config.json").read_text()) == {"seed": 0}
+            assert json.loads((folder / "config.json").read_text(encoding="utf-8")) == {"seed": 0}
             whole.append(call)
     assert calls in whole
     assert whole == list(range(min(whole), calls + 1))
@@ -238,7 +240,7 @@ def test_processes_that_want_one_name_at_once_never_share_a_folder(tmp_path):
     assert names(tmp_path) == sorted(f"race{race}{end}" for race in range(50) for end in ("", "-2", "-3"))
     for race in range(50):
         runners = [
-            json.loads((path / "config.json").read_text())
+            json.loads((path / "config.json").read_text(encoding="utf-8"))
             for path in tmp_path.glob(f"race{race}*")
             if path.name.split("-")[0] == f"race{race}"
         ]

@@ -12,9 +12,9 @@ from lab1.engine.finished import changed_flags, is_published, shown, stands
 def make_run(folder: Path, results: bool = True, checkpoint: bool = False, **changes) -> TrainConfig:
     """A run's folder; its configuration, as ``--resume`` reads it."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(TrainConfig(**changes).as_dict()))
+    (folder / "config.json").write_text(json.dumps(TrainConfig(**changes).as_dict()), encoding="utf-8")
     if results:
-        (folder / "results.json").write_text('{"test": {"loss": 0.25, "accuracy": 0.5}}')
+        (folder / "results.json").write_text('{"test": {"loss": 0.25, "accuracy": 0.5}}', encoding="utf-8")
     if checkpoint:
         (folder / "last.pt").write_bytes(b"")
     return TrainConfig(**changes, resume=str(folder))
@@ -38,9 +38,9 @@ def test_published_is_what_lies_under_model_published():
 def test_changed_flags_leave_out_where_it_computes_and_what_an_older_file_does_not_have(tmp_path):
     make_run(tmp_path / "run", epochs=3)
     path = tmp_path / "run" / "config.json"
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding="utf-8"))
     del saved["patience"]
-    path.write_text(json.dumps(saved))
+    path.write_text(json.dumps(saved), encoding="utf-8")
     config = TrainConfig(epochs=3, device="cpu", data_dir=tmp_path, model_dir=tmp_path, name="other")
     assert changed_flags(config, tmp_path / "run") == []
     config = TrainConfig(epochs=4, learning_rate=0.5, patience=2)
@@ -94,6 +94,6 @@ def test_a_published_run_without_results_is_not_trained(tmp_path):
 
 def test_results_that_cannot_be_read_are_said_so(tmp_path):
     config = make_run(tmp_path / "run")
-    (tmp_path / "run" / "results.json").write_text('{"test": ')
+    (tmp_path / "run" / "results.json").write_text('{"test": ', encoding="utf-8")
     with pytest.raises(UsageError, match=r"results\.json cannot be read"):
         stands(config)

@@ -203,7 +203,7 @@ sys.meta_path.insert(0, Strike())
     ],
 )
 def test_ctrl_c_during_an_import_is_one_line(tmp_path, run_script, script, module):
-    (tmp_path / "sitecustomize.py").write_text(STRIKE.format(module=module))
+    (tmp_path / "sitecustomize.py").write_text(STRIKE.format(module=module), encoding="utf-8")
     place = ["--figures"] if script.endswith("plot.py") else ["--dry-run", "--model-dir"]
     path = f"{tmp_path}{os.pathsep}{REPOSITORY}"
     done = run_script(script, *place, tmp_path / "new", env={"PYTHONPATH": path})
@@ -220,7 +220,8 @@ def test_ctrl_c_at_any_moment_after_the_first_line(tmp_path, wait):
         "def hook(event, arguments):\n"
         "    if event == 'import' and arguments[0] == 'tyro':\n"
         "        os.write(1, b'begun')\n"
-        "sys.addaudithook(hook)\n"
+        "sys.addaudithook(hook)\n",
+        encoding="utf-8",
     )
     process = subprocess.Popen(
         [sys.executable, str(REPOSITORY / "lab1/train_mlp.py"), "--dry-run", "--model-dir", str(tmp_path / "runs")],

@@ -16,7 +16,7 @@ from lab1.engine.registry import load
 from lab1.images.batches import Batches
 from lab1.models import MLP
 from lab1.trainer import Trainer
-from tests.exactness import assert_equal
+from tests.exactness import assert_equal, assert_same_end, points
 
 ABOUT = {"dataset": "noise", "classes": ["a", "b", "c"]}
 
@@ -178,11 +178,41 @@ def test_a_longer_run_that_was_stopped_before_its_test_does_not_give_the_shorter
     longer = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
     longer.train(make_batches(), make_batches(8, seed=1))  # and then it was killed
     longer.log.close()
-    assert json.loads((folder.folder / "results.json").read_text())["epochs"] == 2
+    assert json.loads((folder.folder / "results.json").read_text(encoding="utf-8"))["epochs"] == 2
     again = make_trainer(tmp_path, epochs=4, resume=str(folder.folder))
     found = finish(again)
-    results = json.loads((folder.folder / "results.json").read_text())
+    results = json.loads((folder.folder / "results.json").read_text(encoding="utf-8"))
     assert (results["epochs"], len(results["history"]), results["test"]) == (4, 4, found)
+
+
+class Killed(BaseException):
+    """What ends a process at once: nothing in it can take it for a mistake."""
+
+
+@pytest.mark.parametrize("where", ["illustrate", "_write_results"])
+def test_a_run_that_is_killed_in_its_test_shows_each_point_once_in_the_end(tmp_path, monkeypatch, where):
+    whole = make_trainer(tmp_path / "whole")
+    found = finish(whole)
+
+    def killed(self, *_):
+        self.log.flush()  # what is in TensorBoard's file by then stays there
+        raise Killed
+
+    struck = make_trainer(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, where, killed)
+        finish(struck)
+    assert not (struck.folder / "results.json").exists()
+    assert points(struck.folder)["loss/test"] == points(whole.folder)["loss/test"]
+    assert finish(make_trainer(tmp_path, resume=str(struck.folder))) == found
+    assert_same_end(struck.folder, whole.folder)
+
+
+def test_a_longer_run_shows_its_own_test_alone(tmp_path):
+    finish(make_trainer(tmp_path))
+    longer = make_trainer(tmp_path, epochs=4, resume=str(tmp_path / "run"))
+    found = finish(longer)
+    assert points(tmp_path / "run")["loss/test"] == [(4, pytest.approx(found["loss"]))]
 
 
 def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
@@ -193,7 +223,7 @@ def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path)
     with pytest.raises(ValueError, match="no such font"):
         finish(trainer)
-    results = json.loads((trainer.folder / "results.json").read_text())
+    results = json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))
     assert set(results["test"]) == {"loss", "accuracy", "macro_f1", "per_class_accuracy", "confusion"}
     assert sum(map(sum, results["test"]["confusion"])) == 8
 
@@ -210,7 +240,7 @@ def test_figures_are_drawn_whatever_backend_is_set(tmp_path, monkeypatch):
 def test_results_have_a_line_for_each_thing_they_say(tmp_path):
     content = {"script": "x.py", "config": {"seed": 0, "hidden": [1, 2]}, "history": [{"epoch": 1}], "none": None}
     logbook.write_results(content, tmp_path / "results.json")
-    text = (tmp_path / "results.json").read_text()
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
     assert text == (
         '{\n "script": "x.py",\n "config": {"seed": 0, "hidden": [1, 2]},\n "history": [{"epoch": 1}],\n'
         ' "none": null\n}\n'
@@ -218,7 +248,7 @@ def test_results_have_a_line_for_each_thing_they_say(tmp_path):
     assert json.loads(text) == content
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     logbook.write_results({"x": math.inf}, tmp_path / "results.json")
-    assert json.loads((tmp_path / "results.json").read_text()) == {"x": math.inf}
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == {"x": math.inf}
 
 
 def test_hyperparameters_are_those_that_matter_with_the_first_five_ticked(tmp_path):

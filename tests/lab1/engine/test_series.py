@@ -16,7 +16,7 @@ def test_entries_are_read_and_none_where_there_is_no_file(tmp_path):
     path = tmp_path / "results.json"
     assert read_entries(path, SCRIPT, summary) == []
     runs = [ENTRY | {"test": {"accuracy": 0.5}}]
-    path.write_text(json.dumps({"script": SCRIPT, "runs": runs}))
+    path.write_text(json.dumps({"script": SCRIPT, "runs": runs}), encoding="utf-8")
     assert read_entries(path, SCRIPT, summary) == read_entries(path) == runs
 
 
@@ -36,7 +36,7 @@ def test_entries_are_read_and_none_where_there_is_no_file(tmp_path):
 )
 def test_other_results_are_refused_in_one_line(tmp_path, content, why):
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_entries(path, SCRIPT, summary)
     (line,) = str(caught.value).splitlines()

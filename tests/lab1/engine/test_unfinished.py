@@ -98,18 +98,20 @@ def test_what_is_no_run_of_this_name(tmp_path):
     other, _ = run(tmp_path, stop_after=3, name="mine-2")  # not the second one of the name "mine"
     foreign = tmp_path / "mine"
     foreign.mkdir()
-    settings = json.loads((other / "config.json").read_text())
-    (foreign / "config.json").write_text(json.dumps(settings | {"name": "mine", "hidden": [3]}))  # another script's
+    settings = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (foreign / "config.json").write_text(
+        json.dumps(settings | {"name": "mine", "hidden": [3]}), encoding="utf-8"
+    )  # another script's
     (tmp_path / "mine-4").mkdir()
     (tmp_path / "mine-5").mkdir()
-    (tmp_path / "mine-5" / "config.json").write_text("[]")
+    (tmp_path / "mine-5" / "config.json").write_text("[]", encoding="utf-8")
     assert run(tmp_path, name="mine") == (tmp_path / "mine-3", "finished")
     assert run(tmp_path, name="mine-2") == (other, "finished")
 
 
 def test_results_that_cannot_be_read_are_named(tmp_path):
     folder, _ = run(tmp_path, stop_after=3)
-    (folder / "results.json").write_text("{")
+    (folder / "results.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match=f"{folder}.*cannot be read"):
         run(tmp_path)
 

@@ -132,7 +132,7 @@ def wait_for_a_signal(job):
 def test_a_signal_stops_all_of_them_saved(tmp_path, number, to_all):
     """SIGTERM comes to the first process alone, Ctrl-C to all of a terminal's; after SIGKILL nobody is left behind."""
     script = tmp_path / "waiting.py"
-    script.write_text(WAITING)
+    script.write_text(WAITING, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
     wait_until(lambda: len(list(tmp_path.glob("began*"))) == 2)

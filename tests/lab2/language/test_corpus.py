@@ -1,5 +1,7 @@
 """Texts: where they come from, how they are divided and turned into tokens, and the windows that are cut from them."""
 
+import errno
+import functools
 import hashlib
 import http.server
 import threading
@@ -7,11 +9,13 @@ import threading
 import pytest
 import torch
 
+from lab1.engine import download, network
 from lab1.engine.config import UsageError
 from lab1.engine.network import Unavailable
 from lab2.language import corpus, tokens
 from lab2.language.corpus import ConsecutiveWindows, Corpus, RandomWindows
 from lab2.tasks import tiny
+from tests.servers import Ranges, serving
 
 VERSES = "Nel mezzo del cammin di nostra vita\nmi ritrovai per una selva oscura,\nché la diritta via era smarrita.\n"
 EBOOK = (
@@ -29,6 +33,7 @@ def server():
     class Pages(http.server.BaseHTTPRequestHandler):
         pages = {"/pg1012.txt": EBOOK.encode(), "/latin.txt": "perché".encode("latin-1")}  # noqa: RUF012
         pages |= {"/login.html": b"<html>log in</html>", "/half.txt": EBOOK[: len(EBOOK) // 2].encode()}
+        pages |= {"/zeros.txt": bytes(9)}
         asked = []  # noqa: RUF012
 
         def do_GET(self):
@@ -73,11 +78,51 @@ def test_downloaded_once(server, tmp_path, monkeypatch):
 
 def test_a_download_that_fails_leaves_nothing(server, tmp_path):
     address, _ = server
-    for page, reason in (("nowhere.txt", "404"), ("latin.txt", "utf-8"), ("cut.txt", "broke off after 0 of 100 bytes")):
-        with pytest.raises(UsageError, match=reason) as failure:
+    for page, reason in (
+        ("nowhere.txt", "127.0.0.1 does not have it (HTTP 404 Not Found): get it elsewhere"),
+        ("latin.txt", f"what {address}/latin.txt sends is no UTF-8 text (byte 5): get it elsewhere"),
+        ("zeros.txt", f"what {address}/zeros.txt sends is no text: get it elsewhere"),
+        ("cut.txt", "127.0.0.1 broke off the connection after 0.0 of 0.0 MB: run it again"),
+    ):
+        with pytest.raises(UsageError) as failure:
             corpus.load_corpus(f"{address}/{page}", tmp_path)
-        assert "\n" not in str(failure.value)
+        whole = f"the text {address}/{page} could not be downloaded: {reason}, or put it in {tmp_path / page}"
+        assert str(failure.value) == whole
         assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_of_another_download_is_no_part_of_a_text(server, tmp_path):
+    """Nothing tells whether it is of the text that the server has now."""
+    address, _ = server
+    (tmp_path / "pg1012.txt.part").write_bytes(EBOOK[:100].upper().encode())
+    assert corpus.load_corpus(f"{address}/pg1012.txt", tmp_path).text == VERSES
+    assert [path.name for path in tmp_path.iterdir()] == ["pg1012.txt"]
+
+
+def test_a_text_that_breaks_off_is_gone_on_with(tmp_path):
+    content, asked = EBOOK.encode(), []
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "pg1012.txt").write_bytes(content)
+    with serving(functools.partial(Ranges, directory=str(tmp_path / "shelf"), most=200, asked=asked)) as address:
+        assert corpus.load_corpus(f"{address}pg1012.txt", tmp_path).text == VERSES
+    assert asked == [f"bytes={start}-" for start in range(200, len(content), 200)]
+
+
+def test_a_text_that_cannot_be_written_is_not_the_networks_fault(server, tmp_path, monkeypatch):
+    address, _ = server
+    monkeypatch.setattr(network.os, "access", lambda *_: False)
+    with pytest.raises(Unavailable, match=r"cannot be put there, as .* is not writable: name another folder with "):
+        corpus.load_corpus(f"{address}/pg1012.txt", tmp_path)
+    monkeypatch.undo()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "open", full, raising=False)
+    with pytest.raises(Unavailable) as failure:
+        corpus.load_corpus(f"{address}/pg1012.txt", tmp_path)
+    assert "could not be put in" in str(failure.value)
+    assert "(No space left on device): make room" in str(failure.value)
 
 
 def test_a_second_address(server, tmp_path, monkeypatch, capsys):
@@ -91,7 +136,10 @@ def test_a_second_address(server, tmp_path, monkeypatch, capsys):
         assert {*asked[before:]} == {f"/{page}", "/pg1012.txt"}
         assert [path.name for path in (tmp_path / str(number)).iterdir()] == ["divina_commedia.txt"]
     monkeypatch.setattr(corpus, "COMMEDIA", (f"{address}/nowhere.txt", f"{address}/login.html"))
-    with pytest.raises(Unavailable, match=r"HTTP Error 404: Not Found; what came is not the book\): put it in"):
+    with pytest.raises(Unavailable, match=r"does not have it \(HTTP 404 Not Found\): get it elsewhere, or put it in "):
+        corpus.load_corpus("divina_commedia", tmp_path / "none")
+    monkeypatch.setattr(corpus, "COMMEDIA", (f"{address}/login.html", f"{address}/half.txt"))
+    with pytest.raises(Unavailable, match=r"what .*/login\.html sends is not the book: get it elsewhere, or "):
         corpus.load_corpus("divina_commedia", tmp_path / "none")
     capsys.readouterr()
     assert corpus.load_corpus("auto", tmp_path / "none").name == "python"
