@@ -140,7 +140,7 @@ def choice_figure(dataset: str, runs: list[Run]):
     from matplotlib import pyplot
 
     groups = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (run["config"]["method"] != "likelihood", run["config"]["loss"])):
+    for run in sorted(runs, key=choice_order):
         groups[choice_kind(run)].append(run)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.7 + 0.65 * len(groups)), layout="constrained")
     for place, same in enumerate(groups.values()):
@@ -162,6 +162,15 @@ def choice_figure(dataset: str, runs: list[Run]):
     figure.supxlabel(caption, fontsize=9)
     figure.suptitle(f"{in_words(dataset)}: accuracy in multiple choice")
     return figure
+
+
+def choice_order(run: Run) -> tuple[int, str]:
+    """Where a run comes: a language model as it is, controls, what was fine-tuned."""
+    settings = run["config"]
+    control = settings.get("control")
+    if settings["method"] == "likelihood":
+        return 0, ""
+    return (2, settings["loss"]) if control is None else (1, control)
 
 
 def choice_kind(run: Run) -> str:

@@ -117,9 +117,9 @@ def test_controls_have_rows_of_their_own():
     runs += [answered(0.25, 0.26, seed, control="random-labels") for seed in range(2)]
     (panel,) = figures.choice_figure("codah", runs).axes
     assert rows_of(panel) == [
-        "fine-tuned, cross-entropy\nmini, 1 run",
         "control: the choices' lengths alone\nlinear classifier, 1 run",
         "control: fine-tuned on random labels\nmini, 2 runs",
+        "fine-tuned, cross-entropy\nmini, 1 run",
     ]
 
 
