@@ -48,6 +48,7 @@ class Trainer(Run):
 
     counted = "examples"  # what ``weight`` counts
     max_gradient_norm: float | None = None  # gradients are scaled down to this norm; None leaves them
+    chosen_by = "loss"  # the metric of validation that chooses the best weights: the loss, or accuracy
 
     def __init__(self, model: nn.Module, config: TrainConfig, about: dict[str, Any] | None = None):
         """Args:
@@ -72,7 +73,7 @@ class Trainer(Run):
         self.steps_per_epoch = 0
         self.averages = Averages()
         self.history: list[dict[str, Any]] = []
-        self.best_epoch, self.best_loss = 0, math.inf
+        self.best_epoch, self.best_loss = 0, math.inf  # where accuracy chooses, the negative accuracy
         self.seconds = self.epoch_seconds = 0.0  # of training, in the epochs done and in this one
         self.mistakes: list[Tensor] = []  # images of the test set that were taken for another class
         self.signals, self.stop_signal = StopSignals(), 0  # what this process is told; what all processes act on
@@ -209,7 +210,7 @@ class Trainer(Run):
                 if self.finished() and self.epoch < self.epochs:
                     self.say(
                         f"stopped early after epoch {self.epoch}: {self.config.patience} "
-                        f"epoch{'s' * (self.config.patience > 1)} without a better validation loss; "
+                        f"epoch{'s' * (self.config.patience > 1)} without a better validation {self.chosen_by}; "
                         f"epoch {self.best_epoch} is the best"
                     )
                 self._agree()
@@ -218,7 +219,7 @@ class Trainer(Run):
         return self.history
 
     def finished(self) -> bool:
-        """Whether the last epoch is done, or ``patience`` epochs brought no better validation loss."""
+        """Whether the last epoch is done, or ``patience`` epochs brought no better validation loss (or accuracy)."""
         patience = self.config.patience
         return self.over or self.epoch >= self.epochs or (0 < patience <= self.epoch - self.best_epoch)
 
@@ -265,9 +266,10 @@ class Trainer(Run):
         self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
         self.epoch, self.batch, self.averages = self.epoch + 1, 0, Averages()
         self.history.append({"epoch": self.epoch, "learning_rate": rate, "train": train, "validation": validation})
-        better = validation["loss"] < self.best_loss
+        chosen_by = validation["loss"] if self.chosen_by == "loss" else -validation[self.chosen_by]
+        better = chosen_by < self.best_loss
         if better:
-            self.best_epoch, self.best_loss = self.epoch, validation["loss"]
+            self.best_epoch, self.best_loss = self.epoch, chosen_by
             self._save_best()
         points = tagged(train, "train") | tagged(validation, "validation")
         points |= {"update/learning rate": rate, f"speed/{self.counted} per second": speed}

@@ -7,6 +7,7 @@ Expect:   55 % test accuracy on CODAH, where chance is 25 %
     python lab2/answer_questions.py                               SWAG and DistilBERT
     python lab2/answer_questions.py --loss margin                 rank the right choice above the others
     python lab2/answer_questions.py --method likelihood           a language model, as it is: the likeliest choice
+    python lab2/answer_questions.py --control length-only         what the data give away: the choices' lengths alone
     python lab2/answer_questions.py --dataset DIR --model FOLDER
     tensorboard --logdir lab2/model
 
@@ -44,6 +45,9 @@ class Config(TrainConfig):
     {"question": "The sky is", "choices": ["blue", "green"], "label": 0}"""
     loss: Literal["cross-entropy", "margin"] = "cross-entropy"
     """cross-entropy: over the choices of a question; margin: max(0, margin - right + wrong) for each wrong choice."""
+    control: Annotated[Literal["random-labels", "length-only"] | None, flag("{random-labels,length-only}")] = None
+    """What is right for the wrong reason? random-labels: fine-tune on right choices that were drawn at random;
+    length-only: logistic regression on how long the choices are, which reads no word."""
     margin: float = 1.0
     """How far ahead the right choice should be, for --loss margin."""
     epochs: int = 3
@@ -65,12 +69,19 @@ class Config(TrainConfig):
         require(self.max_length >= 8, f"--max-length {self.max_length}: at least 8 tokens are needed")
         quick = self.method == "likelihood"
         require(not quick or self.resume is None, "--resume: --method likelihood trains nothing; run it again")
+        require(not quick or self.control is None, f"--control {self.control}: leave out --method likelihood")
+        lengths = self.control == "length-only"
+        require(not lengths or self.resume is None, "--resume: --control length-only takes a second; run it again")
 
     def describe(self) -> str:
-        parts = ["answer", Path(self.dataset).name.split(".")[0], self.method, Path(self.model).name]
+        parts = ["answer", Path(self.dataset).name.split(".")[0]]
+        if self.control == "length-only":
+            return "-".join([*parts, self.control])
+        parts += [self.method, Path(self.model).name]
         if self.method == "likelihood":
             return "-".join(parts)
-        return "-".join(parts + (["margin"] if self.loss == "margin" else []) + [f"seed{self.seed}"])
+        parts += (["margin"] if self.loss == "margin" else []) + ([self.control] if self.control else [])
+        return "-".join([*parts, f"seed{self.seed}"])
 
 
 def about(data) -> dict[str, Any]:
@@ -105,6 +116,25 @@ def train(config: Config, data, device) -> dict[str, Any]:
     return trainer.test(batches("test"))
 
 
+def measure_lengths(config: Config, data, device) -> dict[str, Any]:
+    """Answer by the lengths of the choices alone; returns the test metrics."""
+    from lab1.engine import distributed
+    from lab2.tasks import runs, shallow
+
+    require(distributed.world_size() == 1, "--control length-only runs in one process, without torchrun")
+    began = time.perf_counter()
+    accuracy, parameters = shallow.answer_by_length(data)
+    results = about(data) | {
+        "parameters": parameters,
+        "seconds": round(time.perf_counter() - began, 2),
+        "validation": {"accuracy": accuracy["validation"]},
+        "test": {"accuracy": accuracy["test"], "trainable_parameters": parameters},
+    }
+    runs.write_run(config, device, results)
+    print(f"the choices' lengths alone: test accuracy {accuracy['test']:.2%}".replace("%", " %"))
+    return results["test"]
+
+
 def measure(config: Config, data, device) -> dict[str, Any]:
     """Answer by likelihood; returns the test metrics."""
     from lab1.engine import distributed
@@ -136,9 +166,14 @@ def main(config: Config) -> dict[str, Any]:
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
-    runs.use_tiny(config, "choices", "bert" if config.method == "finetune" else "gpt2")
+    kind = None if config.control == "length-only" else "bert" if config.method == "finetune" else "gpt2"
+    runs.use_tiny(config, "choices", kind)
     data = choices.load_choices(config.dataset, config.data_folder(), not config.dry_run)
     data = data.thinned(3 * config.batch_size) if config.dry_run else data
+    if config.control == "length-only":
+        return measure_lengths(config, data, device)
+    if config.control == "random-labels":
+        data = choices.with_random_labels(data, config.seed)
     return (train if config.method == "finetune" else measure)(config, data, device)
 
 

@@ -49,6 +49,8 @@ class Config(TrainConfig):
     """Peak learning rate, per step (default: 5e-5; for lora 1e-3)."""
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
+    select: Literal["loss", "accuracy"] = "loss"
+    """What chooses the epoch in validation; the first of equals."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
     max_length: int = 128
@@ -86,7 +88,11 @@ class Config(TrainConfig):
         (method,) = self.method
         parts = ["classify", Path(self.dataset).name.split(".")[0], method]
         parts += [] if method == "tfidf" else [Path(self.model).name]
-        return "-".join(parts + ([f"seed{self.seed}"] if method in RATES else []))
+        if method in RATES:
+            parts += [f"lr{self.learning_rate:g}"] if self.learning_rate not in (None, RATES[method]) else []
+            parts += [f"by-{self.select}"] if self.select != "loss" else []
+            parts += [f"seed{self.seed}"]
+        return "-".join(parts)
 
 
 def train(config: Config, data, device) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def train(config: Config, data, device) -> dict[str, Any]:
         return TextBatches(encode(tokenizer, items, length), labels, size, tokenizer.pad_token_id, seed, limit)
 
     trainer = TaskTrainer(model, config, data.about() | {"classes": data.classes}, tokenizer=tokenizer)
+    trainer.chosen_by = config.select
     trainer.train(batches("train"), batches("validation"))
     return trainer.test(batches("test"))
 

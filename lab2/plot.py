@@ -134,7 +134,8 @@ def decoding_figure(runs: list[Run]):
     columns[0].invert_yaxis()
     samples, length = (run["config"][key] for key in ("samples", "length"))
     texts = f"{samples} texts of {length} tokens by each way of decoding"
-    figure.suptitle(f"Lines of {in_words(run['dataset'])} in tokens, and {texts}", fontsize=12)
+    model = Path(run["config"]["model"] or run["config"]["run"] or "a GPT").name
+    figure.suptitle(f"Lines of {in_words(run['dataset'])} in tokens, and {texts}, {model}", fontsize=11)
     return figure
 
 

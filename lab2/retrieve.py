@@ -4,6 +4,7 @@ Command:  python lab2/retrieve.py --dataset cranfield
 Time:     a minute on one core
 Expect:   nDCG@10 of 0.50 for BM25, 0.49 for vectors, 0.54 for both, on the 112 test queries of Cranfield
 
+    python lab2/prepare_data.py --datasets cranfield          fetch Cranfield first
     python lab2/retrieve.py --dataset cranfield --finetune    learn from the training queries first: ten minutes
     python lab2/retrieve.py                                   SciFact, from the hub
     python lab2/retrieve.py --dataset DIR --model FOLDER

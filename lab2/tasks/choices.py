@@ -11,6 +11,7 @@ import torch
 
 from lab1.engine.config import UsageError, require
 from lab1.engine.distributed import rank
+from lab1.engine.randomness import random_generator
 from lab2.tasks.datasets import TaskData, load_parts, split
 from lab2.tasks.files import several
 
@@ -96,6 +97,15 @@ def numbered(choices: Any) -> list[str] | None:
 def chance(items: list[tuple[str, list[str]]]) -> float:
     """The accuracy that guessing has on these questions."""
     return sum(1 / len(choices) for _, choices in items) / len(items)
+
+
+def with_random_labels(data: TaskData, seed: int) -> TaskData:
+    """The same questions, but which choice of a training question is right is drawn at random: of the task nothing can
+    be learned from them. Validation and test are left as they are."""
+    items, _ = data.parts["train"]
+    counts = torch.tensor([len(choices) for _, choices in items])
+    drawn = torch.rand(len(items), generator=random_generator(seed, 0, 1), dtype=torch.float64)
+    return dataclasses.replace(data, parts=data.parts | {"train": (items, (drawn * counts).long())})
 
 
 def check(question: Question, where: str) -> None:

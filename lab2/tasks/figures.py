@@ -78,19 +78,19 @@ def counted(number: int, thing: str) -> str:
 
 
 def classification_figure(dataset: str, runs: list[Run]):
-    """Left: test accuracy by method, with the 95 % interval of a test set of this size. Right: validation accuracy of
-    frozen features by layer, the best classifier for each, where there is such a run."""
+    """Left: test accuracy by method, with the 95 % interval of a test set of this size; of a method that was trained in
+    several ways, the one that validation chooses. Right: validation accuracy of frozen features by layer, the best
+    classifier for each, where there is such a run."""
     from matplotlib import pyplot
 
     layers = [run for run in runs if run["config"]["method"] == ["features"]]
-    rows, columns = classification_rows(runs), 2 if layers else 1
+    rows, columns = [row for row in classification_rows(runs) if row["chosen"]], 2 if layers else 1
     height = max(1.5 + 0.55 * len(rows), 3.8 if layers else 0)
     figure, panels = pyplot.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False)
     models = {row["model"] for row in rows} - {""}
     axes, names = panels[0, 0], []
     for place, row in enumerate(rows):
-        same = [run for run in runs if run["config"]["method"] == [row["method"]]]
-        same = [run for run in same if row["model"] in ("", names_of(run))]
+        same = row["same"]
         accuracies = [100 * run["test"]["accuracy"] for run in same]
         texts = sum(map(sum, same[0]["test"]["confusion"]))
         half = 196 * math.sqrt(row["accuracy"] * (1 - row["accuracy"]) / texts)
@@ -140,10 +140,8 @@ def choice_figure(dataset: str, runs: list[Run]):
     from matplotlib import pyplot
 
     groups = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (run["config"]["method"] != "likelihood", run["config"]["loss"])):
-        likelihood = run["config"]["method"] == "likelihood"
-        kind = "likelihood, not trained" if likelihood else f"fine-tuned, {LOSSES[run['config']['loss']]}"
-        groups[f"{kind}\n{names_of(run)}"].append(run)
+    for run in sorted(runs, key=choice_order):
+        groups[choice_kind(run)].append(run)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.7 + 0.65 * len(groups)), layout="constrained")
     for place, same in enumerate(groups.values()):
         for part, offset in (("validation", -0.17), ("test", 0.17)):
@@ -164,6 +162,28 @@ def choice_figure(dataset: str, runs: list[Run]):
     figure.supxlabel(caption, fontsize=9)
     figure.suptitle(f"{in_words(dataset)}: accuracy in multiple choice")
     return figure
+
+
+def choice_order(run: Run) -> tuple[int, str]:
+    """Where a run comes: a language model as it is, controls, what was fine-tuned."""
+    settings = run["config"]
+    control = settings.get("control")
+    if settings["method"] == "likelihood":
+        return 0, ""
+    return (2, settings["loss"]) if control is None else (1, control)
+
+
+def choice_kind(run: Run) -> str:
+    """What answered the questions of a run, on two lines."""
+    settings = run["config"]
+    if settings.get("control") == "length-only":
+        return "control: the choices' lengths alone\nlinear classifier"
+    kind = f"fine-tuned, {LOSSES[settings['loss']]}"
+    if settings["method"] == "likelihood":
+        kind = "likelihood, not trained"
+    elif settings.get("control") == "random-labels":
+        kind = "control: fine-tuned on random labels"
+    return f"{kind}\n{names_of(run)}"
 
 
 def search_figure(dataset: str, runs: list[Run]):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lab1.engine import distributed
 from lab1.engine.config import require
 from lab1.engine.distributed import StandIn, has_share, own_share
-from lab1.engine.metrics import bootstrap_interval
+from lab1.engine.metrics import bootstrap_interval, mean_interval
 from lab1.engine.randomness import random_generator
 from lab2.tasks.batches import TextBatches, encode
 from lab2.tasks.encoders import Encoder
@@ -201,7 +201,8 @@ def summary(each: dict[str, Tensor], resamples: int) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """A line a system."""
+    """A line a system; then a line for each pair of systems: the mean difference of their nDCG@10 on the same query,
+    and its 95 % interval over queries by Student's t."""
     lines = [f"{'':10s}{'nDCG@10':>24s}{'recall@100':>24s}{'MRR':>24s}"]
     for system in ("bm25", "dense", "hybrid"):
         cells = []
@@ -209,4 +210,9 @@ def table(found: dict[str, Any]) -> str:
             low, high = found[system][f"{name}_interval"]
             cells.append(f"{found[system][name]:.3f} ({low:.3f}-{high:.3f})")
         lines.append(f"{system:10s}" + "".join(f"{cell:>24s}" for cell in cells))
+    lines.append(f"\n{'on the same query':20s}{'difference in nDCG@10':>30s}")
+    for first, second in (("bm25", "dense"), ("bm25", "hybrid"), ("dense", "hybrid")):
+        pairs = zip(found[first]["queries"], found[second]["queries"], strict=True)
+        mean, low, high = mean_interval([after - before for before, after in pairs])
+        lines.append(f"{f'{second} - {first}':20s}{f'{mean:+.3f} ({low:+.3f} to {high:+.3f})':>30s}")
     return "\n".join(lines)

@@ -83,37 +83,50 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
 
 
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each method and model, over its seeds, in the order of the methods: means, and the standard deviations
-    (``sd``) where there are several."""
+    """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
+    standard deviations (``sd``) where there are several. ``same`` are the runs of a row. ``chosen`` is, of the rows of
+    a method and a model, the one whose validation accuracy is the highest in the mean."""
     order = ("tfidf", "features", "lora", "finetune")
     groups = defaultdict(list)
     for run in runs:
-        (method,) = run["config"]["method"]
-        groups[order.index(method), "" if method == "tfidf" else Path(run["config"]["model"]).name].append(run)
+        settings = run["config"]
+        (method,) = settings["method"]
+        learns = method in order[2:]
+        training = (settings["learning_rate"], settings["epochs"], settings.get("select", "loss")) if learns else ()
+        groups[order.index(method), "" if method == "tfidf" else Path(settings["model"]).name, training].append(run)
     rows = []
-    for (place, model), same in sorted(groups.items()):
-        row = {"method": order[place], "model": model, "runs": len(same)}
+    for (place, model, training), same in sorted(groups.items()):
+        row = {"method": order[place], "model": model, "training": training, "runs": len(same), "same": same}
         row["trainable_parameters"] = same[0]["test"]["trainable_parameters"]
+        row["validation"] = statistics.fmean(run["validation"]["accuracy"] for run in same)
         for name in ("accuracy", "macro_f1"):
             values = [run["test"][name] for run in same]
             row[name], row[f"{name}_sd"] = statistics.fmean(values), statistics.stdev(values) if len(same) > 1 else None
         rows.append(row | {"seconds": statistics.fmean(run["seconds"] for run in same)})
+    for row in rows:
+        rivals = [each for each in rows if (each["method"], each["model"]) == (row["method"], row["model"])]
+        row["chosen"] = row is max(rivals, key=lambda each: each["validation"])
     return rows
 
 
 def classification_table(folder: Path, dataset: str, dry_run: bool) -> str:
-    """What people read of all runs so far: a line a method."""
-    head = f"{dataset:28s}{'runs':>5s}{'accuracy':>17s}{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"
+    """What people read of all runs so far: a line a method and a way to train it; a star marks the way that validation
+    chooses among several."""
+    head = f"{dataset:28s}{'rate':>7s}{'epochs':>7s}{'by':>9s}{'runs':>5s}{'validation':>12s}{'test':>17s}"
+    head += f"{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"
     runs = read_runs(folder, "lab2/classify_text.py", dataset, dry_run)
     return "\n".join([head, *_lines(that_fit(_lines, runs))])
 
 
 def _lines(runs: list[dict[str, Any]]) -> list[str]:
-    lines = []
-    for row in classification_rows(runs):
+    lines, rows = [], classification_rows(runs)
+    for row in rows:
         spread = "" if row["accuracy_sd"] is None else f" ± {row['accuracy_sd']:.2%}"
         accuracy = f"{row['accuracy']:.2%}{spread}".replace("%", "") + " %"
-        name = f"{row['method']} {row['model']}"[:28]
+        several = sum((each["method"], each["model"]) == (row["method"], row["model"]) for each in rows) > 1
+        name = f"{row['method']} {row['model']}"[:26] + " *" * (several and row["chosen"])
+        rate, epochs, select = row["training"] or ("", "", "")
         numbers = f"{row['macro_f1']:10.4f}{row['trainable_parameters']:12,d}{row['seconds']:9.1f}"
-        lines.append(f"{name:28s}{row['runs']:5d}{accuracy:>17s}{numbers}")
+        training = f"{rate and f'{rate:g}':>7s}{epochs:>7}{select:>9s}{row['runs']:5d}"
+        lines.append(f"{name:28s}{training}{100 * row['validation']:10.2f} %{accuracy:>17s}{numbers}")
     return lines

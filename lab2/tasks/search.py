@@ -54,6 +54,10 @@ def load_search(dataset: str, data_folder: Path, download: bool = True) -> Searc
     if folder is not None:
         name, (corpus, queries, judged) = folder.resolve().name, read_folder(folder, data_folder)
     else:
+        there = data_folder / "cranfield"  # no name of the hub: it is made from the original files
+        require(
+            dataset != there.name, f"{there} is not there; make it: python lab2/prepare_data.py --datasets cranfield"
+        )
         source, name = HUB.get(dataset, (dataset,))[0], Path(dataset).name
         corpus, queries = (
             table(next(iter(hub.dataset(source, kind, data_folder, download).values())))

@@ -62,6 +62,40 @@ def feature_tables(
                 yield {"pooling": kind, "layer": number}, tables
 
 
+def length_features(items: Sequence[tuple[str, list[str]]]) -> np.ndarray:
+    """How long each choice of each question is, one choice after the other, ``[choices, 4]``: in characters and in
+    words, both less the mean of its question; and whether it is the longest, and the shortest, of its question."""
+    rows = []
+    for _, choices in items:
+        sizes = np.array([(len(choice), len(choice.split())) for choice in choices], dtype=float)  # [C, 2]
+        ends = sizes[:, :1] == (sizes[:, 0].max(), sizes[:, 0].min())
+        rows.append(np.hstack([sizes - sizes.mean(0), ends]))
+    return np.vstack(rows)
+
+
+def answer_by_length(data: TaskData) -> tuple[dict[str, float], int]:
+    """Answer by the lengths of the choices alone: logistic regression says of each how likely it is the right one, and
+    of a question's choices the likeliest is the answer. Returns the accuracy by part, and how many parameters learn."""
+    rows = {part: length_features(data.parts[part][0]) for part in PARTS}
+    scale = rows["train"].std(0).clip(min=1e-6)
+    right = [place == label for (_, choices), label in pairs(data, "train") for place in range(len(choices))]
+    model = fit("logistic", 1.0, rows["train"] / scale, np.array(right))
+    found = {}
+    for part in PARTS[1:]:
+        scores, start, correct = model.decision_function(rows[part] / scale), 0, 0
+        for (_, choices), label in pairs(data, part):
+            correct += int(scores[start : start + len(choices)].argmax()) == label
+            start += len(choices)
+        found[part] = correct / len(data.parts[part][0])
+    return found, model.coef_.size + model.intercept_.size
+
+
+def pairs(data: TaskData, part: str) -> Iterator[tuple[Any, int]]:
+    """The items of a part, each with its label."""
+    items, labels = data.parts[part]
+    return zip(items, labels.tolist(), strict=True)
+
+
 def choose(
     tables: Iterable[tuple[dict[str, Any], dict[str, Table]]],
     data: TaskData,

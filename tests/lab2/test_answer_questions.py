@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM
 from lab1.engine.config import UsageError
 from lab1.engine.launch import parse
 from lab2 import answer_questions, train_gpt
-from lab2.tasks import encoders, likelihood, tiny
+from lab2.tasks import encoders, likelihood, shallow, tiny
+from lab2.tasks.choices import with_random_labels
+from lab2.tasks.datasets import PARTS, TaskData
 from lab2.tasks.trainer import choice_loss, margin_ranking_loss
 
 CPU = torch.device("cpu")
@@ -164,7 +166,68 @@ def test_dry_runs_need_nothing(tmp_path):
         assert results(tmp_path / method)["config"]["model"] == f"tiny-{kind}"
 
 
+def test_random_labels_are_those_of_training_alone(tmp_path):
+    items = [("q", ["a", "b", "c"][: 2 + n % 2]) for n in range(600)]
+    labels = torch.zeros(600, dtype=torch.int64)
+    data = TaskData("mixed", ["A", "B", "C"], dict.fromkeys(PARTS, (items, labels)))
+    found = with_random_labels(data, seed=3)
+    assert found.parts["train"][0] is items
+    drawn = found.parts["train"][1]
+    # Uniform over a question's own choices: 300 questions of two, 300 of three; four standard deviations.
+    assert torch.bincount(drawn[0::2]).tolist() == [pytest.approx(150, abs=35)] * 2
+    assert torch.bincount(drawn[1::2]).tolist() == [pytest.approx(100, abs=33)] * 3
+    assert found.parts["validation"] == found.parts["test"] == (items, labels)
+    assert torch.equal(with_random_labels(data, 3).parts["train"][1], drawn)
+    assert not torch.equal(with_random_labels(data, 4).parts["train"][1], drawn)
+
+
+def test_lengths_by_hand():
+    found = shallow.length_features([("q", ["ab", "a b c d", "abc"]), ("q", ["x", "y"])])
+    # Characters 2, 7, 3 (mean 4) and words 1, 4, 1 (mean 2); then the longest and the shortest.
+    assert found.tolist() == [[-2, -1, 0, 1], [3, 2, 1, 0], [-1, -1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+
+
+def test_control_by_length(tmp_path, capsys):
+    # Everywhere the longest is right; the questions and the words are all the same.
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for part, count in (("train", 30), ("validation", 10), ("test", 8)):
+        rows = [
+            {
+                "question": "the cook",
+                "choices": ["sings" * (1 + (place == n % 3)) for place in range(3)],
+                "label": n % 3,
+            }
+            for n in range(count)
+        ]
+        rows[-1]["label"] = count % 3  # but for one, the last
+        (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    settings = {"dataset": str(folder), "control": "length-only", "model_dir": tmp_path / "runs", "data_dir": tmp_path}
+    answer_questions.main(answer_questions.Config(**settings))
+    assert "the choices' lengths alone: test accuracy 87.50 %" in capsys.readouterr().out
+    found = results(tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["answer-long-length-only"]
+    assert (found["validation"], found["test"]) == (
+        {"accuracy": 0.9},
+        {"accuracy": 7 / 8, "trainable_parameters": 5},
+    )
+    assert found["chance"] == pytest.approx(1 / 3)
+
+
+def test_control_by_random_labels(places, tmp_path):
+    settings = {"model": "bert", "dataset": "endings", "data_dir": places, "model_dir": tmp_path, "precision": "fp32"}
+    learning = {"learning_rate": 5e-3, "epochs": 15, "batch_size": 8}
+    answer_questions.main(answer_questions.Config(control="random-labels", **settings | learning))
+    found = results(tmp_path)
+    assert found["test"]["accuracy"] < 0.7  # with the true labels 0.9 and more
+    assert [path.name for path in tmp_path.iterdir()] == ["answer-endings-finetune-bert-random-labels-seed0"]
+
+
 def test_flags_that_cannot_be_used():
+    with pytest.raises(UsageError, match="--control random-labels: leave out --method likelihood"):
+        answer_questions.Config(control="random-labels", method="likelihood").check()
+    with pytest.raises(UsageError, match="--control length-only takes a second"):
+        answer_questions.Config(control="length-only", resume="auto").check()
     with pytest.raises(UsageError, match="--margin 0"):
         answer_questions.Config(margin=0).check()
     with pytest.raises(UsageError, match="trains nothing"):

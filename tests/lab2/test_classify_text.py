@@ -282,10 +282,67 @@ def test_methods_side_by_side_find_what_they_find_in_turn(run_script, places, tm
         classify_text.Config(threads=2000).check()
 
 
+def a_run(method, accuracy, seconds=1.0, model="org/m", validation=0.5, **settings):
+    """What ``results.json`` of a run says, as far as the table needs it."""
+    test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "trainable_parameters": 7}
+    config = {"method": [method], "model": model, "learning_rate": 1e-3, "epochs": 2} | settings
+    return {"config": config, "validation": {"accuracy": validation}, "test": test, "seconds": seconds}
+
+
+def test_what_chooses_the_epoch(places, tmp_path, monkeypatch):
+    found = iter(
+        [{"loss": 0.5, "accuracy": 0.8}, {"loss": 0.6, "accuracy": 0.9}, {"loss": 0.7, "accuracy": 0.9}] * 2
+        + [{"loss": 0.4, "accuracy": 0.7}] * 9
+    )
+    best = {}
+    for select in ("loss", "accuracy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskTrainer, "evaluate", lambda trainer, batches: next(found))
+            patch.setattr(TaskTrainer, "test", lambda trainer, batches: {"epoch": trainer.best_epoch})
+            chosen = config(places, tmp_path, "finetune", select=select, epochs=3, learning_rate=2e-5)
+            best[select] = classify_text.main(chosen)[0]["epoch"]
+    assert best == {"loss": 1, "accuracy": 2}  # the first of equals
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        "classify-mood-finetune-bert-lr2e-05-by-accuracy-seed0",
+        "classify-mood-finetune-bert-lr2e-05-seed0",
+    ]
+    weights = torch.load(tmp_path / names[0] / "best.pt", weights_only=True)
+    assert weights["epoch"] == 2
+
+
+def test_validation_chooses_among_rates(tmp_path):
+    found = [
+        a_run("lora", 0.9, validation=0.80),
+        a_run("lora", 0.8, validation=0.85, learning_rate=5e-4),
+        a_run("lora", 0.7, validation=0.85, learning_rate=5e-4),
+        a_run("lora", 0.9, validation=0.84, learning_rate=5e-4, select="accuracy"),
+        a_run("tfidf", 0.6, learning_rate=None),
+    ]
+    rows = runs.classification_rows(found)
+    assert [(row["method"], row["training"], row["runs"], row["chosen"]) for row in rows] == [
+        ("tfidf", (), 1, True),
+        ("lora", (5e-4, 2, "accuracy"), 1, False),
+        ("lora", (5e-4, 2, "loss"), 2, True),
+        ("lora", (1e-3, 2, "loss"), 1, False),
+    ]
+    for number, run in enumerate(found):
+        (tmp_path / f"run{number}").mkdir()
+        run = {"script": "lab2/classify_text.py", "dataset": "mood"} | run
+        run["config"]["dry_run"] = False
+        (tmp_path / f"run{number}/results.json").write_text(json.dumps(run))
+    head, *lines = runs.classification_table(tmp_path, "mood", dry_run=False).splitlines()
+    assert head.split() == "mood rate epochs by runs validation test macro F1 learning seconds".split()
+    assert [line.split() for line in lines] == [
+        ["tfidf", "1", "50.00", "%", "60.00", "%", "0.5000", "7", "1.0"],
+        ["lora", "m", "0.0005", "2", "accuracy", "1", "84.00", "%", "90.00", "%", "0.8000", "7", "1.0"],
+        ["lora", "m", "*", "0.0005", "2", "loss", "2", "85.00", "%", "75.00", "±", "7.07", "%", "0.6500", "7", "1.0"],
+        ["lora", "m", "0.001", "2", "loss", "1", "80.00", "%", "90.00", "%", "0.8000", "7", "1.0"],
+    ]
+
+
 def test_rows_of_the_table():
-    def run(method, accuracy, seconds, model="org/m"):
-        test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "trainable_parameters": 7}
-        return {"config": {"method": [method], "model": model}, "test": test, "seconds": seconds}
+    run = a_run
 
     rows = runs.classification_rows(
         [run("finetune", 0.8, 10.0), run("finetune", 0.9, 20.0), run("tfidf", 0.7, 1.0), run("lora", 0.75, 3.0, "n")]

@@ -1,13 +1,15 @@
 """Exercise 2: measures worked out by hand, ways of decoding, and the script with our GPT and transformers'."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from lab1.engine.config import UsageError
+from lab1.engine import checkpoint
+from lab1.engine.config import REPOSITORY, UsageError
 from lab1.engine.launch import parse
 from lab2 import generate, models
 from lab2.language import decoding, tokens
@@ -134,6 +136,40 @@ def test_a_run_of_ours_and_its_figures(run_script, places, tmp_path):
     figures = sorted((tmp_path / "figures").iterdir())
     assert [figure.name for figure in figures] == ["generate-gpt-1x16-mood.png", "gpt-1x16-mood.png"]
     assert all(figure.stat().st_size > 10_000 for figure in figures)
+
+
+def test_without_a_name_it_takes_the_gpt_of_exercise_1_or_the_published_one(places, tmp_path, capsys):
+    (tmp_path / "verse.txt").write_text("mi ritrovai per una selva oscura\n" * 60, encoding="utf-8")
+    settings = {"model_dir": tmp_path, "data_dir": places, "text": str(tmp_path / "verse.txt")}
+    settings |= {"tokenizers": ("characters",), "prompt_tokens": 8, "length": 20, "samples": 1}
+    generate.main(generate.Config(**settings))
+    said = capsys.readouterr()
+    assert said.err == "gpt-6x192-seed0 is not trained yet. Taking gpt-5x96-seed0 instead, a smaller GPT, published.\n"
+    results = assert_whole(tmp_path / "generate-gpt-5x96-seed0", ["characters"])
+    assert results["config"]["run"] == "gpt-5x96-seed0"
+    assert all(len(sample) == 20 for sample in results["samples"].values())
+    own = tmp_path / "gpt-6x192-seed0"
+    shutil.copytree(REPOSITORY / "lab2/model/published/gpt-5x96-seed0", own)
+    generate.main(generate.Config(**settings))
+    assert capsys.readouterr().err == ""
+    again = assert_whole(tmp_path / "generate-gpt-6x192-seed0", ["characters"])
+    assert again["samples"] == results["samples"]
+
+
+def test_the_published_gpt_has_weights_of_two_bytes_and_computes_in_four():
+    path = REPOSITORY / "lab2/model/published/gpt-5x96-seed0/best.pt"
+    stored = checkpoint.load(path)["weights"]
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+    gpt, about = models.load(path)
+    assert {weight.dtype for weight in gpt.parameters()} == {torch.float32}
+    assert all(torch.equal(weight, stored[name].float()) for name, weight in gpt.state_dict().items())
+    assert sum(weight.numel() for weight in gpt.parameters()) == 579_360
+    assert path.stat().st_size < 1_200_000
+    tokenizer = tokens.build(about["tokenizer"], path.parent, False)
+    verse = torch.tensor([tokenizer.encode("\ntal era io a quella vista nova:\n")])  # of the test part
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(gpt(verse)[0, :-1], verse[0, 1:])
+    assert loss.item() == pytest.approx(1.416, abs=0.01)  # nats a character; of 80 equally likely ones 4.38
 
 
 def test_a_model_of_transformers(places, tmp_path):

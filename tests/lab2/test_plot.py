@@ -102,7 +102,7 @@ def test_decoding_by_hand():
     shares = {"greedy": (0.1, 0.2, 0.3), "sampling": (0.6, 0.9, 0.0), plot.ITSELF: (0.5, 0.95, 0.01)}
     run = {
         "dataset": "divina_commedia",
-        "config": {"samples": 10, "length": 500},
+        "config": {"samples": 10, "length": 500, "model": None, "run": "folder/gpt-seed0"},
         "tokenizers": {
             "characters": {"characters_per_token": 1.0, "lines": [[3, 3], [5, 5]]},
             "folder/bpe-4096": {"characters_per_token": 2.5, "lines": [[3, 1], [5, 2]]},
@@ -126,7 +126,7 @@ def test_decoding_by_hand():
     assert [text.get_text() for text in panels[2].texts] == ["30.0 %", "0.0 %", "1.0 %"]
     assert [panel.get_title() for panel in panels] == list(plot.MEASURES.values())
     assert figure.get_suptitle() == (
-        "Lines of the Divina Commedia in tokens, and 10 texts of 500 tokens by each way of decoding"
+        "Lines of the Divina Commedia in tokens, and 10 texts of 500 tokens by each way of decoding, gpt-seed0"
     )
 
 
@@ -155,4 +155,8 @@ def test_weights_chosen_early_are_marked_on_the_left_alone():
 def test_published_runs_of_one_model_are_on_one_figure():
     runs = plot.read_runs(plot.Config().runs_folder())
     trained = plot.models([run for run in runs if run["script"] == "lab2/train_gpt.py"])
-    assert {name: len(same) for name, same in trained.items()} == {"gpt-6x192": 2, "gpt-ag_news-bpe1024": 1}
+    assert {name: len(same) for name, same in trained.items()} == {
+        "gpt-6x192": 2,
+        "gpt-5x96": 1,
+        "gpt-ag_news-bpe1024": 1,
+    }

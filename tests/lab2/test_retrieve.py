@@ -187,6 +187,22 @@ def test_the_weight_is_chosen_on_other_queries_than_the_test(data):
     assert retrieval.search(data, None, vectors, 1.2, 0.75, resamples=50)["weight"] == 0.5
 
 
+def test_differences_on_the_same_query_are_printed():
+    queries = {"bm25": [0.25, 0.75, 0.5], "dense": [0.5, 0.25, 0.75], "hybrid": [0.5, 1.0, 1.0]}
+    measured = {}
+    for name in ("ndcg@10", "recall@100", "mrr"):
+        measured |= {name: 0.5, f"{name}_interval": [0.4, 0.6]}
+    lines = retrieval.table({name: measured | {"queries": each} for name, each in queries.items()}).splitlines()
+    assert lines[1].split() == ["bm25"] + ["0.500", "(0.400-0.600)"] * 3
+    # t with 2 degrees of freedom is 4.3027. Differences 0.25, -0.5, 0.25: mean 0, sd 0.4330, 4.3027 x sd / sqrt(3) =
+    # 1.0757; 0.25, 0.25, 0.5: mean 0.3333, sd 0.1443, 0.3586; 0, 0.75, 0.25: mean 0.3333, sd 0.3819, 0.9487.
+    assert [line.split() for line in lines[-3:]] == [
+        ["dense", "-", "bm25", "+0.000", "(-1.076", "to", "+1.076)"],
+        ["hybrid", "-", "bm25", "+0.333", "(-0.025", "to", "+0.692)"],
+        ["hybrid", "-", "dense", "+0.333", "(-0.615", "to", "+1.282)"],
+    ]
+
+
 def config(places, folder, **changes):
     settings = {"model": "bert", "dataset": "deeds", "data_dir": places, "model_dir": folder, "precision": "fp32"}
     return retrieve.Config(**settings | changes)
@@ -235,7 +251,13 @@ def test_end_to_end(run_script, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 2  # a tiny data set, and a tiny model
-    assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["bm25", "dense", "hybrid"]
+    said = done.stdout.splitlines()
+    assert [line.split()[0] for line in said[-8:-5]] == ["bm25", "dense", "hybrid"]
+    assert [line.split()[:3] for line in said[-3:]] == [
+        ["dense", "-", "bm25"],
+        ["hybrid", "-", "bm25"],
+        ["hybrid", "-", "dense"],
+    ]
     folder = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert"
     found = json.loads((folder / "results.json").read_text())
     assert found["script"] == "lab2/retrieve.py"

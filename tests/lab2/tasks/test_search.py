@@ -33,6 +33,13 @@ def test_a_collection_in_beirs_format(tmp_path):
         load_search(str(folder), tmp_path)
 
 
+def test_where_cranfield_is_not_there_the_script_that_makes_it_is_named(tmp_path):
+    with pytest.raises(UsageError) as refused:
+        load_search("cranfield", tmp_path)
+    made = "python lab2/prepare_data.py --datasets cranfield"
+    assert str(refused.value) == f"{tmp_path / 'cranfield'} is not there; make it: {made}"
+
+
 @pytest.fixture
 def wings(tmp_path):
     folder = tmp_path / "wings"
