@@ -271,4 +271,4 @@ def test_he_initial_weights():
     model = MLP((400, 300, 10), init="he")
     assert model.body[0].weight.var().item() == pytest.approx(2 / 400, rel=0.02)
     assert not model.body[0].bias.any()
-    assert "init 'xavier': use default or he" in refusal(MLP, (4, 3), init="xavier")
+    assert "init 'xavier': use default, he, he-zero or he-scaled" in refusal(MLP, (4, 3), init="xavier")
