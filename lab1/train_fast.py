@@ -50,8 +50,8 @@ class Config(TrainConfig):
     """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
     width: int = 64
     """Channels in the first stage; the other two have four times as many."""
-    optimizer: Literal["sgd", "muon"] = "sgd"
-    """How convolutions learn: SGD with Nesterov momentum, or Muon."""
+    optimizer: Literal["muon", "sgd"] = "muon"
+    """How convolutions learn: by Muon, or like the rest by SGD with Nesterov momentum."""
     without: tuple[Trick, ...] = ()
     """Tricks to leave out. whitening: the first layer is learned like the others; identity: convolutions begin at
     random; frozen-scales: norms learn their scales, too; fast-shifts: their shifts learn no faster than the rest;
@@ -85,7 +85,7 @@ class Config(TrainConfig):
 
     def describe(self) -> str:
         parts = ["fast", str(self.width)]
-        parts += ["muon"] if self.optimizer == "muon" else []
+        parts += ["sgd"] if self.optimizer == "sgd" else []
         parts += [f"no-{trick}" for trick in TRICKS if trick in self.without]
         parts += ["noaugment"] if not self.augment else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
