@@ -91,7 +91,7 @@ class Batches:
                 generator = random_generator(self.seed or 0, epoch, number, device=device)
                 noise = torch.rand(len(rows), NOISE, generator=generator, device=device)
                 if self.alternate:
-                    noise[:, 2] = (sides[rows] + epoch / 2) % 1
+                    noise[:, 2] = (sides[rows] + epoch % 2 / 2) % 1
                 noise = noise[share]
             if has_own:
                 yield self.take(rows[share], noise)
