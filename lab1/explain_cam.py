@@ -102,7 +102,11 @@ def main(config: Config) -> dict:
     source = find_run(config.run, config.runs_folder(), config.published_folder())
     model, about = models.load(source / "best.pt", device, **ABOUT)
     kind, dataset = type(model).__name__, about["dataset"]
-    require(isinstance(model, models.CNN), f"--run {config.run}: an {kind} has no map to explain; a CNN or ResCNN has")
+    article = "an" if kind == "MLP" else "a"
+    require(
+        isinstance(model, models.CNN),
+        f"--run {config.run}: {article} {kind} has no map to explain; a CNN or ResCNN has",
+    )
     require(
         dataset == "shapes" or not config.evaluate,
         f"--evaluate: no boxes are known in {dataset}; use a network that train_cnn.py trained with --dataset shapes",

@@ -8,6 +8,7 @@ file (README.md, "Changing it").
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +32,9 @@ class MLP(nn.Module):
     PyTorch's initial weights (variance 1 / (3 fan-in)) let each plain layer shrink the signal's variance over inputs to
     about a sixth, so that they can hardly be told apart after ten layers, while each residual block lets it grow by
     about a twentieth: five times the size at depth 100. With ``init="he"`` (variance 2 / fan-in, biases 0) plain layers
-    keep it, as He et al. (2015) derive, and residual blocks double it, 10 ** 9 times the size at depth 100.
+    keep it, as He et al. (2015) derive, and residual blocks double it, 10 ** 9 times the size at depth 100. Branches
+    that begin smaller prevent that: ``init="he-zero"`` begins the last layer of each at 0, so that a block is the
+    identity (as Zhang et al. 2019, "Fixup"), and ``init="he-scaled"`` divides it by the square root of their number.
 
     | sizes | parameters |
     |---|---|
@@ -45,7 +48,7 @@ class MLP(nn.Module):
         sizes: width of the input, of each hidden layer, and of the output (the number of classes).
         residual: put the identity around pairs of hidden layers of equal width.
         dropout: probability of dropping a hidden unit in training.
-        init: initial weights: ``default``, PyTorch's, or ``he``.
+        init: initial weights: ``default``, PyTorch's, or ``he``; with ``residual`` also ``he-zero`` or ``he-scaled``.
 
         Raises:
             UsageError: for fewer than two sizes, a size below 1, a dropout outside [0, 1), another init, or
@@ -55,7 +58,8 @@ class MLP(nn.Module):
         sizes = [int(size) for size in sizes]
         require(len(sizes) >= 2 and min(sizes) >= 1, f"an MLP needs at least two sizes of 1 or more, not {sizes}")
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
-        require(init in ("default", "he"), f"init {init!r}: use default or he")
+        require(init in ("default", *INITS), f"init {init!r}: use default, {', '.join(INITS[:2])} or {INITS[2]}")
+        require(residual or init in ("default", "he"), f"init {init}: a plain network has no branches to scale")
         hidden = sizes[:-1]
         layers: list[nn.Module] = []
         at = 0
@@ -74,11 +78,12 @@ class MLP(nn.Module):
         )
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-2], sizes[-1])
-        if init == "he":
+        if init != "default":
             for module in self.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                     nn.init.zeros_(module.bias)
+            scale_branches([layer.branch[-1] for layer in layers if isinstance(layer, ResidualBlock)], init)
 
     def features(self, x: Tensor) -> Tensor:
         """Images ``[N, C, H, W]`` or vectors ``[N, sizes[0]]`` -> the last hidden layer ``[N, sizes[-2]]``."""
@@ -87,6 +92,18 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images or vectors -> logits ``[N, classes]``."""
         return self.head(self.features(x))
+
+
+# How He's initial weights go on in the last layer of each residual branch: as they are, at zero, or divided by the
+# square root of the number of branches.
+INITS = ("he", "he-zero", "he-scaled")
+
+
+def scale_branches(last_layers: list[nn.Module], init: str) -> None:
+    """Change the weights of the last layer of each branch as ``init``, one of ``INITS``, says."""
+    factor = {"he": 1, "he-zero": 0, "he-scaled": max(1, len(last_layers)) ** -0.5}[init]
+    for layer in last_layers:
+        layer.weight.data.mul_(factor)
 
 
 class ResidualBlock(nn.Module):
@@ -136,24 +153,35 @@ class CNN(nn.Module):
 
     residual = False
 
-    def __init__(self, depth: int, width: int = 16, norm: str = "batch", in_channels: int = 3, classes: int = 10):
+    def __init__(
+        self,
+        depth: int,
+        width: int = 16,
+        norm: str = "batch",
+        in_channels: int = 3,
+        classes: int = 10,
+        init: str = "he",
+    ):
         """Args:
         depth: number of two-convolution blocks.
         width: channels of the first stage; the second has twice, the third four times as many.
         norm: ``batch``, batch normalisation after each convolution; or ``none``, and each has a bias instead.
         in_channels: 3 for colour images, 1 for grey ones.
         classes: number of logits.
+        init: ``he``; for residual networks without norm also ``he-zero`` or ``he-scaled`` (see ``MLP``).
 
         Convolutions start as He et al. (2015) derive it for ReLU: normal, variance 2 / fan-out; biases start at 0.
 
         Raises:
-            UsageError: for a number below 1, or another norm.
+            UsageError: for a number below 1, another norm or init.
         """
         super().__init__()
         numbers = {"depth": depth, "width": width, "in_channels": in_channels, "classes": classes}
         for name, number in numbers.items():
             require(number >= 1, f"{name} {number}: a {type(self).__name__} needs 1 or more")
         require(norm in ("batch", "none"), f"norm {norm!r}: use batch or none")
+        fits = init == "he" or (init in INITS and self.residual and norm == "none")
+        require(fits, f"init {init!r}: use he; or, in a ResCNN without norm, he-zero or he-scaled")
         layers = [convolution(in_channels, width, norm), nn.ReLU(inplace=True)]
         for stage, blocks in enumerate(blocks_per_stage(depth)):
             channels = width * 2**stage
@@ -167,6 +195,7 @@ class CNN(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        scale_branches([block.branch[-1][0] for block in self.body if isinstance(block, ConvBlock)], init)
         # With the channels of a pixel side by side in memory, convolutions on CPUs and on GPUs in bf16 are faster.
         self.to(memory_format=torch.channels_last)
 
@@ -243,6 +272,72 @@ class LeNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images -> logits ``[N, classes]``."""
         return self.head(self.features(x))
+
+
+@register
+class FastCNN(nn.Module):
+    """A wide, shallow network that learns CIFAR-10 in a few passes, with the parts of the published speed runs (Page
+    2018; Jordan 2024, arXiv 2404.00498). Six 3x3 convolutions; max pooling halves the image from 31 x 31 to 15, 7, 3.
+
+    - ``whitening``: the first layer whitens patches of 2 x 2, and is not learned (see ``whiten``).
+    - ``identity``: a convolution begins as the identity on its input's channels; those that it adds begin at random.
+    - ``frozen-scales``: batch normalisation learns shifts alone; its scales stay 1.
+
+    | width | parameters | learned | MACs |
+    |---|---|---|---|
+    | 16 | 127,072 | 126,496 | 10,135,072 |
+    | 64 | 1,972,768 | 1,971,328 | 118,147,360 |
+
+    The table is for 10 classes and 32 x 32 colour images.
+    """
+
+    def __init__(self, width: int = 64, in_channels: int = 3, classes: int = 10, without: Sequence[str] = ()):
+        """Args:
+        width: channels of the first stage; the two others have four times as many.
+        in_channels: 3 for colour images, 1 for grey ones.
+        classes: number of logits.
+        without: which of these parts to leave out: then layers begin as PyTorch's do, and learn all they have.
+
+        Raises:
+            UsageError: for a number below 1.
+        """
+        super().__init__()
+        for name, number in {"width": width, "in_channels": in_channels, "classes": classes}.items():
+            require(number >= 1, f"{name} {number}: a FastCNN needs 1 or more")
+        first = nn.Conv2d(in_channels, 8 * in_channels, 2, bias=False)
+        first.weight.requires_grad_("whitening" in without)
+        layers: list[nn.Module] = [first, nn.GELU()]
+        for before, after in ((8 * in_channels, width), (width, 4 * width), (4 * width, 4 * width)):
+            convs = [nn.Conv2d(channels, after, 3, padding=1, bias=False) for channels in (before, after)]
+            # Statistics that follow the weights within a few steps: in so few epochs slower ones would lag behind.
+            norms = [nn.BatchNorm2d(after, momentum=0.4) for _ in convs]
+            layers += [convs[0], nn.MaxPool2d(2), norms[0], nn.GELU(), convs[1], norms[1], nn.GELU()]
+            for conv, norm in zip(convs, norms, strict=True):
+                norm.weight.requires_grad_("frozen-scales" in without)
+                if "identity" not in without:
+                    nn.init.dirac_(conv.weight.data[: conv.in_channels])
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(4 * width, classes, bias=False)
+        self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def whiten(self, images: Tensor, eps: float = 5e-4) -> None:
+        """Have the first layer whiten patches like those of these images ``[N, in_channels, H, W]``, as the network
+        sees them: its channels are the patches' principal components, each divided by its standard deviation, and
+        their negatives, as GELU cuts these off. ``eps`` is added to the variances, to keep those of noise small."""
+        weight = self.body[0].weight
+        patches = F.unfold(images.double(), 2).transpose(0, 1).flatten(1)  # [in_channels * 4, patches]
+        variances, components = torch.linalg.eigh(torch.cov(patches))
+        whitening = (components / (variances + eps).sqrt()).T.reshape(-1, *weight.shape[1:])
+        weight.copy_(torch.cat([whitening, -whitening]))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images ``[N, in_channels, H, W]`` -> the last map, ``[N, 4 * width, 3, 3]`` for 32 x 32."""
+        return self.body(x.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images -> logits ``[N, classes]``; divided by 9, they begin small, and the linear layer learns slowly."""
+        return self.head(self.features(x).amax((2, 3))) / 9
 
 
 def count_macs(model: nn.Module, input_shape: Sequence[int]) -> int:

@@ -87,6 +87,8 @@ def subject(name: str, run: dict[str, Any]) -> str:
         network = "ResCNN" if settings["residual"] else "CNN"
         norm = "" if settings["norm"] == "batch" else " without normalisation"
         return f"{network} of depth {settings['depth']}{norm} on {dataset}"
+    if run["script"] == "lab1/train_fast.py":
+        return f"FastCNN of width {settings['width']} on {dataset}"
     if run["script"] == "lab1/detect_digits.py":
         network = "LeNet" if settings["network"] == "lenet" else f"MLP 784-256-128-{classes}"
         return f"{network} on windows of canvases, {dataset}"
@@ -245,8 +247,56 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
     return figure
 
 
+def ablation_figure(name: str, runs: list[dict[str, Any]]):
+    """A line for each variant: its test accuracy, a dot a seed with their mean and its 95 % interval; and after how
+    many steps validation first reached the goal, a cross where it never did."""
+    from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    from lab1.engine.metrics import mean_interval
+
+    (ablation,) = runs
+    settings, goal = ablation["config"], ablation["config"]["goal"]
+    found = defaultdict(list)
+    for run in ablation["runs"]:
+        found[run["variant"]].append(run)
+    most, seeds = max(run.get("steps", 0) for run in ablation["runs"]), max(map(len, found.values()))
+    size = 10, 1.8 + 0.28 * len(found)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    for place, same in enumerate(found.values()):
+        tested = [100 * run["test"]["accuracy"] for run in same if "test" in run]
+        if tested:
+            mean, low, high = mean_interval(tested)
+            left.hlines(place, low, high, color="#666666", alpha=0.3, lw=6)
+            left.plot(mean, place, "|", color="#666666", ms=12, mew=2)
+        left.plot(tested, [place] * len(tested), "o", color=PARTS["test"], ms=4.5, mec="white", mew=0.5, zorder=3)
+        reached = [run["steps_to_goal"] for run in same if run.get("steps_to_goal")]
+        right.plot(reached, [place] * len(reached), "o", color=PARTS["validation"], ms=5, alpha=0.7, mec="white")
+        if len(reached) < len(same):
+            right.plot(1.05 * most, place, "x", color="#666666", ms=8, mew=2)
+    left.set_yticks(range(len(found)), found)
+    left.invert_yaxis()
+    left.set(xlabel="test accuracy (%)", title=f"after {most:,} steps")
+    right.set(xlabel="steps", xlim=(0, 1.1 * most), title=f"until validation accuracy is {goal:.0%}")
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+    handles = {"test, one seed": Line2D([], [], ls="", marker="o", color=PARTS["test"], ms=4.5)}
+    if seeds > 1:
+        handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
+    handles["validation, one seed"] = Line2D([], [], ls="", marker="o", color=PARTS["validation"], ms=5)
+    handles["not by all seeds"] = Line2D([], [], ls="", marker="x", color="#666666", ms=8, mew=2)
+    legend_below(figure, handles)
+    figure.suptitle(f"FastCNN of width {settings['width']} on {images_of(ablation)}, {settings['epochs']} epochs")
+    return figure
+
+
 # The figure of a script's runs; of any other script they are learning curves.
-FIGURES = {"lab1/sweep_depth.py": depth_figure, "lab1/compare_gradients.py": gradient_figure}
+FIGURES = {
+    "lab1/sweep_depth.py": depth_figure,
+    "lab1/compare_gradients.py": gradient_figure,
+    "lab1/ablate_fast.py": ablation_figure,
+}
 
 
 def figures_of(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,33 +7,41 @@ Expect:   97.7 % test accuracy at depth 50 with residual connections, 11.4 % wit
     python lab1/sweep_depth.py --family mlp --init he      the same from the initial weights of He et al. (2015)
     python lab1/sweep_depth.py                             CNN and ResCNN of depth 1 to 25 on CIFAR-10
     python lab1/sweep_depth.py --train-images 10000        the same on a part of the images, 3 hours
+    python lab1/sweep_depth.py --train-images 10000 --rates 0.03 0.1 0.3 --seeds 100   which rate suits which network
+    python lab1/sweep_depth.py --tuned depth-cnn-10000images-rates                     each at the rate that suits it
     python lab1/sweep_depth.py --resume depth-mlp          resume: what is done is skipped, the rest continues exactly
     tensorboard --logdir lab1/model/depth-mlp
 
 A plain network and its residual twin have the same parameters, initial weights, batches and hyperparameters, whatever
-their depth: nothing is tuned for either. Each network is a run of its own in the sweep's folder. One whose loss is not
-finite counts as failed to train. --resume with further --depths or --seeds extends a sweep.
+their depth; with --tuned, all but the learning rate, which one rule chooses for each (chosen_rates). Each network is a
+run of its own in the sweep's folder. One whose loss is not finite counts as failed to train. --resume with further
+--depths or --seeds extends a sweep.
 """
 
 import dataclasses
 import itertools
+import math
 import statistics
-from functools import cache
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, flag, require
+from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, find_run, flag, require
 from lab1.engine.devices import find_precision
+from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 from lab1.engine.workers import SeriesConfig
 
+KINDS = ("plain", "residual")  # by whether a network is residual
 SETTINGS = {
     "cnn": dict(
         depths=(1, 5, 10, 20, 25),
         norm="batch",
         width=16,
         precision="auto",
-        epochs=10,
+        epochs=12,
         batch_size=128,
         learning_rate=0.1,
         weight_decay=5e-4,
@@ -62,8 +70,11 @@ class Config(SeriesConfig, TrainConfig):
     """Depths to train, each plain and residual (default: 1 5 10 20 25; for mlp 2 4 6 10 20 50 100)."""
     norm: Annotated[Literal["batch", "none"] | None, flag("{batch,none}")] = None
     """What follows each convolution (default: batch); an MLP has none."""
-    init: Literal["default", "he"] = "default"
-    """Initial weights of an MLP: PyTorch's, or those of He et al. (2015); a CNN always has the latter."""
+    kinds: tuple[Literal["plain", "residual"], ...] = ("plain", "residual")
+    """Networks to train at each depth."""
+    init: Literal["default", "he", "he-zero", "he-scaled"] = "default"
+    """Initial weights: an MLP's are PyTorch's by default, a CNN's those of He et al. (2015). In residual networks
+    without norm the last layer of each branch may begin at zero, or divided by the square root of their number."""
     width: Whole = None
     """Channels in a CNN's first stage (default: 16), units in an MLP's layers (default: 64)."""
     dataset: Annotated[str, flag("{auto,cifar10,shapes,mnist,digits,folder,...}")] = "auto"
@@ -71,11 +82,15 @@ class Config(SeriesConfig, TrainConfig):
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     epochs: Whole = None
-    """Passes over the training set (default: 10; for mlp 5)."""
+    """Passes over the training set (default: 12, or 10 with --train-images; for mlp 5)."""
     batch_size: Whole = None
     """Examples in one step of the optimiser (default: 128; for mlp 256)."""
     learning_rate: Real = None
     """Peak learning rate (default: 0.1, without norm 0.01; for mlp 0.001)."""
+    rates: tuple[float, ...] = ()
+    """Train each network at each of these peak learning rates."""
+    tuned: Annotated[str | None, flag("SWEEP")] = None
+    """Take each network's learning rate from this sweep with --rates: that of the highest validation accuracy."""
     weight_decay: Real = None
     """Weight decay (default: 0.0005; for mlp 0.01)."""
     patience: int = 0
@@ -88,7 +103,11 @@ class Config(SeriesConfig, TrainConfig):
     def __post_init__(self) -> None:
         settings = SETTINGS[self.family]
         self.depths = self.depths or settings["depths"]
-        self.fill(settings | ({"learning_rate": 0.01} if self.norm == "none" and self.family == "cnn" else {}))
+        if self.family == "cnn":
+            settings = settings | ({"epochs": 10} if self.train_images is not None else {})
+            settings |= {"learning_rate": 0.01} if self.norm == "none" else {}
+            self.init = "default" if self.init == "he" else self.init
+        self.fill(settings)
         if self.dry_run:
             self.depths, self.seeds = self.depths[:2], self.seeds[:1]
 
@@ -97,6 +116,10 @@ class Config(SeriesConfig, TrainConfig):
         depths = self.depths
         require(len(set(depths)) == len(depths), f"--depths {' '.join(map(str, depths))}: one is there twice")
         require(self.family == "cnn" or self.norm == "none", f"--norm {self.norm}: an MLP has none")
+        for name, values in (("kinds", self.kinds), ("rates", self.rates)):
+            require(len(set(values)) == len(values), f"--{name} {' '.join(map(str, values))}: one is there twice")
+        require(len(self.kinds) > 0, "--kinds: plain, residual, or both are needed")
+        require(not (self.rates and self.tuned), "--rates finds rates and --tuned takes them: give one of the two")
         for run in networks(self):
             pairs = self.family == "cnn" or (run["depth"] >= 2 and run["depth"] % 2 == 0)
             require(pairs, f"--depths {run['depth']}: an MLP needs an even depth from 2 on, two layers to a block")
@@ -104,29 +127,64 @@ class Config(SeriesConfig, TrainConfig):
 
     def describe(self) -> str:
         parts = ["depth", self.family] + (["nonorm"] if self.family == "cnn" and self.norm == "none" else [])
-        parts += ["he"] if self.family == "mlp" and self.init == "he" else []
+        parts += [self.init] if self.init != "default" else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
+        parts += ["rates"] if self.rates else ["tuned"] if self.tuned else []
         return "-".join(parts + ([self.dataset] if self.dataset not in ("cifar10", "mnist") else []))
 
 
 def networks(config: Config) -> list[dict[str, Any]]:
-    """What to train, in this order: ``{"depth", "residual", "seed"}``; a first seed of everything comes first."""
-    order = itertools.product(config.seeds, config.depths, (False, True))
-    return [{"depth": depth, "residual": residual, "seed": seed} for seed, depth, residual in order]
+    """What to train, in this order: ``{"depth", "residual", "seed"}``, and with --rates or --tuned "learning_rate"; a
+    first seed of everything comes first."""
+    order = itertools.product(config.seeds, config.depths, [kind == "residual" for kind in sorted(config.kinds)])
+    plan = [{"depth": depth, "residual": residual, "seed": seed} for seed, depth, residual in order]
+    if config.tuned is not None:
+        chosen = chosen_rates(config)
+        return [one | {"learning_rate": chosen(one["depth"], one["residual"])} for one in plan]
+    return [one | {"learning_rate": rate} for one in plan for rate in config.rates] if config.rates else plan
 
 
-def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: int):
+def chosen_rates(config: Config) -> Callable[[int, bool], float]:
+    """The rule of --tuned, as a function of depth and residual: the learning rate with the highest mean validation
+    accuracy of this kind at this depth in the sweep with --rates, or at the nearest depth that it has (by ratio).
+
+    Raises:
+        UsageError: where that sweep is none with --rates, is of another family, or lacks a kind of network.
+    """
+    from lab1.engine.series import read_entries
+
+    sweep = find_run(config.tuned, config.runs_folder(), config.published_folder())
+    runs = read_entries(sweep / "results.json", "lab1/sweep_depth.py", summary)
+    require(all("learning_rate" in run for run in runs), f"--tuned {config.tuned}: it is no sweep with --rates")
+    same = read_object(sweep / "config.json").get("family") == config.family
+    found = defaultdict(list)
+    for run in runs if same else ():
+        accuracy = run["validation"]["accuracy"] if "validation" in run else 0.0  # of one that failed to train
+        found[run["residual"], run["depth"], run["learning_rate"]].append(accuracy)
+
+    def rate(depth: int, residual: bool) -> float:
+        depths = {known for kind, known, _ in found if kind is residual}
+        require(len(depths) > 0, f"--tuned {config.tuned}: it has no {KINDS[residual]} network of this family")
+        nearest = min(depths, key=lambda known: abs(math.log(known / depth)))
+        return max((statistics.fmean(found[each]), each[2]) for each in found if each[:2] == (residual, nearest))[1]
+
+    return rate
+
+
+def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: int, learning_rate: float | None = None):
     """The configuration of one network's run, as its own script has it."""
     from lab1 import train_cnn, train_mlp
 
     if config.family == "cnn":
-        script, own = train_cnn, {"depth": depth, "norm": config.norm, "width": config.width}
+        init = "he" if config.init == "default" else config.init
+        script, own = train_cnn, {"depth": depth, "norm": config.norm, "width": config.width, "init": init}
     else:
         script, own = train_mlp, {"hidden": (config.width,) * (depth + 1), "dropout": 0.0}
     shared = {field.name for field in dataclasses.fields(script.Config)}
     values = {field: getattr(config, field) for field in shared if hasattr(config, field)}
-    name = f"{'residual' if residual else 'plain'}-depth{depth}-seed{seed}"
+    name = f"{KINDS[residual]}-depth{depth}" + (f"-rate{learning_rate:g}" if config.rates else "") + f"-seed{seed}"
     places = {"name": name, "model_dir": folder, "resume": None}
+    own |= {"learning_rate": learning_rate} if learning_rate is not None else {}
     return script.Config(**values | own | places | {"residual": residual, "seed": seed})
 
 
@@ -139,8 +197,9 @@ def load_images(family: str, dataset: str, data_folder: Path, download: bool = F
     return datasets.load(dataset, data_folder, **kind, download=download)
 
 
-def train(config) -> dict[str, Any]:
-    """Train, validate and test one network; returns its entry in the sweep's results."""
+def train(config, tested: bool = True) -> dict[str, Any]:
+    """Train, validate and, unless it only helps to choose a learning rate, test one network; returns its entry in the
+    sweep's results."""
     from lab1 import train_cnn, train_mlp
     from lab1.engine.series import begin_or_resume
     from lab1.models import count_macs
@@ -156,28 +215,33 @@ def train(config) -> dict[str, Any]:
     }
     try:
         trainer.train(train_batches, validation)
-        metrics = trainer.test(test)
+        metrics = trainer.test(test) if tested else None
     except RunFailed as error:
         trainer.log.close()
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "epochs": trainer.epoch, "seconds": round(trainer.seconds, 2)}
-    return entry | {
+    trainer.log.close()
+    entry |= {
         "epochs": trainer.epoch,
         "best_epoch": trainer.best_epoch,
         "seconds": round(trainer.seconds, 2),
         "validation": trainer.history[trainer.best_epoch - 1]["validation"],
-        "test": {name: metrics[name] for name in ("loss", "accuracy")},
     }
+    return entry | ({"test": {name: metrics[name] for name in ("loss", "accuracy")}} if tested else {})
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each depth, plain and residual, over the seeds. A run that failed to train has no accuracy: it counts
-    in ``runs`` and not in ``trained``."""
-    rows = []
-    for depth, residual in sorted({(run["depth"], run["residual"]) for run in runs}):
-        same = [run for run in runs if (run["depth"], run["residual"]) == (depth, residual)]
-        accuracies = [run["test"]["accuracy"] for run in same if "test" in run]
+    """A row for each depth, plain and residual, and learning rate where these differ, over the seeds: the accuracy in
+    the test, or in validation where nothing was tested. A run that failed to train has no accuracy: it counts in
+    ``runs`` and not in ``trained``."""
+    rows, groups = [], defaultdict(list)
+    part = measured(runs)
+    for run in runs:
+        groups[run["depth"], run["residual"], run.get("learning_rate")].append(run)
+    for (depth, residual, rate), same in sorted(groups.items(), key=lambda group: (*group[0][:2], group[0][2] or 0)):
+        accuracies = [run[part]["accuracy"] for run in same if part in run]
         row = {"depth": depth, "residual": residual, "parameters": same[0]["parameters"], "macs": same[0]["macs"]}
+        row |= {"learning_rate": rate} if rate is not None else {}
         row |= {"runs": len(same), "trained": len(accuracies)}
         row["accuracy"] = statistics.fmean(accuracies) if accuracies else None
         row["sd"] = statistics.stdev(accuracies) if len(accuracies) > 1 else None
@@ -185,15 +249,25 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def measured(runs: list[dict[str, Any]]) -> str:
+    """Where the accuracy of a sweep's runs is from: ``test``, or ``validation`` in one that only chooses rates."""
+    untested = any("validation" in run and "test" not in run for run in runs)
+    return "validation" if untested else "test"
+
+
+def table(rows: list[dict[str, Any]], part: str = "test") -> str:
     """The summary as people read it."""
-    lines = ["depth  network   parameters         MACs  test accuracy (mean ± sd)  trained  seconds a run"]
+    rated = any("learning_rate" in row for row in rows)
+    accuracy = f"{part} accuracy (mean ± sd)"
+    lines = [f"depth  network {'     rate' * rated}  parameters         MACs  {accuracy:>25s}  trained  seconds a run"]
     for row in rows:
         accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         accuracy += f" ± {row['sd']:.2%}" if row["sd"] is not None else ""
         network = "residual" if row["residual"] else "plain"
         lines.append(
-            f"{row['depth']:5d}  {network:8s}  {row['parameters']:10,}  {row['macs']:11,}  {accuracy:>25s}  "
+            f"{row['depth']:5d}  {network:8s}"
+            + (f"{row['learning_rate']:9g}" if rated else "")
+            + f"  {row['parameters']:10,}  {row['macs']:11,}  {accuracy:>25s}  "
             f"{row['trained']} of {row['runs']}  {row['seconds']:13.1f}"
         )
     return "\n".join(lines)
@@ -211,21 +285,20 @@ def main(config: Config) -> list[dict[str, Any]]:
     config.dataset = load_images(config.family, config.dataset, config.data_folder(), not config.dry_run).name
     plan = networks(config)
     folder, runs, left = open_series(config, plan, summary)
+    do = partial(sweep_depth.train, tested=False) if config.rates else sweep_depth.train
     with interruptible(folder):
-        done = each(
-            config, device, plan, left, sweep_depth.train, lambda one: run_config(config, folder, **one), folder
-        )
+        done = each(config, device, plan, left, do, lambda one: run_config(config, folder, **one), folder)
         for network, entry in done:
             runs = in_order([*runs, network | entry], plan)
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
-    drawn = not left and (folder / "summary").exists()
+    drawn = config.rates or (not left and (folder / "summary").exists())
     for residual, name in () if drawn else ((False, "plain"), (True, "residual")):
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
         for row in summary(runs):
             if row["residual"] is residual and row["accuracy"] is not None:
                 log.scalars({"accuracy over depth/test": row["accuracy"]}, row["depth"])
         log.close()
-    print(table(summary(runs)))
+    print(table(summary(runs), measured(runs)))
     print(f"{folder} holds the sweep; curves: tensorboard --logdir {folder}")
     return summary(runs)
 

@@ -41,13 +41,16 @@ class Config(TrainConfig):
     """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
     network: Annotated[str | None, flag("CLASS")] = None
     """Train this registered class of lab1/models.py (default: CNN, or ResCNN with --residual). It is made with classes,
-    and with those of in_channels, depth, width and norm that it takes."""
+    and with those of in_channels, depth, width, norm and init that it takes."""
     depth: int = 9
     """Number of two-convolution blocks."""
     residual: bool = False
     """Put the identity around each block."""
     norm: Literal["batch", "none"] = "batch"
     """What follows each convolution: batch normalisation, or nothing."""
+    init: Literal["he", "he-zero", "he-scaled"] = "he"
+    """Initial weights: those of He et al. (2015); without norm the last layer of each residual branch may begin at
+    zero, or divided by the square root of their number."""
     width: int = 16
     """Channels in the first stage; the second has twice, the third four times as many."""
     label_smoothing: float = 0.0
@@ -65,6 +68,8 @@ class Config(TrainConfig):
         require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"--label-smoothing {smoothing}: a share from 0 to below 1 is needed, such as 0.1")
+        scalable = self.init == "he" or (self.norm == "none" and (self.residual or self.network is not None))
+        require(scalable, f"--init {self.init}: it is for residual networks without norm; add --residual --norm none")
         network = self.network
         require(network is None or not self.residual, f"--network {network}: --residual goes without; it means ResCNN")
 
@@ -79,6 +84,7 @@ class Config(TrainConfig):
             parts += [f"depth{self.depth}"] if self.depth != Config.depth else []
             parts += [f"width{self.width}"] if self.width != Config.width else []
         parts += ["nonorm"] if self.norm == "none" else []
+        parts += [self.init] if self.init != "he" else []
         parts += [f"smooth{self.label_smoothing:g}"] if self.label_smoothing > 0 else []
         parts += ["noaugment"] if not self.augment else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
@@ -111,10 +117,11 @@ def set_up(config: Config, images=None):
         depth=config.depth,
         width=config.width,
         norm=config.norm,
+        init=config.init,
         in_channels=images.train_images.shape[1],
         classes=len(images.classes),
     )
-    for given in ("depth", "width", "norm"):
+    for given in ("depth", "width", "norm", "init"):
         value, default = getattr(config, given), getattr(Config, given)
         require(given in model.arguments or value == default, f"--{given} {value}: {name} takes no {given}")
     return CNNTrainer(model, config, about_data(images, batches[0])), batches

@@ -45,8 +45,9 @@ class Config(TrainConfig):
     """Put the identity around each pair of hidden layers that keeps the width."""
     dropout: Real = None
     """Probability of dropping a hidden unit in training (default: 0.1; 0.3 for the digits; 0 with --augment)."""
-    init: Literal["default", "he"] = "default"
-    """Initial weights: PyTorch's, or those of He et al. (2015), which keep the signal's size in plain deep networks."""
+    init: Literal["default", "he", "he-zero", "he-scaled"] = "default"
+    """Initial weights: PyTorch's, or those of He et al. (2015), which keep the signal's size in plain deep networks;
+    with --residual the last layer of each branch may begin at zero, or divided by the square root of their number."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = False
@@ -57,6 +58,10 @@ class Config(TrainConfig):
         count = self.train_images
         require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         require(len(self.hidden) > 0, "--hidden: at least one width is needed, such as --hidden 128 64")
+        require(
+            self.residual or self.init in ("default", "he"),
+            f"--init {self.init}: it is for residual networks, as it scales their branches; add --residual",
+        )
         require(min(self.hidden) >= 1, f"--hidden {' '.join(map(str, self.hidden))}: each width must be 1 or more")
         require(
             self.dropout is None or 0 <= self.dropout < 1,
@@ -70,7 +75,7 @@ class Config(TrainConfig):
 
     def describe(self) -> str:
         parts = ["residual-mlp" if self.residual else "mlp", *map(str, self.hidden)]
-        parts += ["he"] if self.init == "he" else []
+        parts += [self.init] if self.init != "default" else []
         parts += ["augment"] if self.augment else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
         parts += [self.dataset] if self.dataset != "mnist" else []

@@ -164,7 +164,7 @@ class Trainer(Run):
         """Forward, loss, backward, clip, step. Returns the batch's metrics, still on the device."""
         rate = self.learning_rate(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1)
         loss, metrics = self.loss(batch)
         self.optimizer.zero_grad()
         share = self._agree(self._weight(batch))

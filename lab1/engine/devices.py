@@ -37,8 +37,8 @@ def find_device(name: str):
 
 
 def find_precision(name: str, device) -> str:
-    """``fp32`` or ``bf16`` as named; ``auto`` is bf16 where this device multiplies it in hardware (CUDA from Ampere on;
-    processors with AVX512_BF16 or AMX), and fp32 elsewhere: emulated, bf16 is the slower one."""
+    """``fp32`` or ``bf16`` as named; ``auto`` is bf16 where this device multiplies it faster (CUDA from Ampere on;
+    processors with AMX, or AVX512_BF16 that is worth it), and fp32 elsewhere: emulated, bf16 is the slower one."""
     import torch
 
     if name != "auto":
@@ -47,8 +47,10 @@ def find_precision(name: str, device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # Older versions of torch cannot say.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    hardware = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bf16" if device.type == "cpu" and hardware else "fp32"
+    # Xeons that have AMX are half as fast in AVX512_BF16 as in fp32: where a virtual machine hides AMX, fp32 it is.
+    hidden = capabilities.get("avx512_fp16") and str(capabilities.get("cpu_name", "")).startswith("Intel")
+    faster = capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and not hidden)
+    return "bf16" if device.type == "cpu" and faster else "fp32"
 
 
 def check_compiler(device) -> None:

@@ -59,3 +59,64 @@ class FlatAdam:
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         self.adam.load_state_dict(content)
+
+
+class KernelMuon:
+    """``torch.optim.Muon`` (Jordan et al. 2024) for the kernels of convolutions, which it takes as matrices: a row for
+    each output channel. For networks whose memory is ``channels_last``."""
+
+    def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.6, weight_decay: float = 0.0):
+        self.kernels = kernels
+        self.matrices = [nn.Parameter(_matrix(kernel.data)) for kernel in kernels]  # views of the kernels
+        options = {"momentum": momentum, "weight_decay": weight_decay, "ns_steps": 3}
+        self.muon = torch.optim.Muon(self.matrices, lr=lr, **options)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.muon.param_groups
+
+    def zero_grad(self) -> None:
+        for kernel in self.kernels:
+            kernel.grad = None
+
+    def step(self) -> None:
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            matrix.grad = _matrix(kernel.grad)
+        self.muon.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.muon.state_dict()
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        self.muon.load_state_dict(content)
+
+
+def _matrix(kernel: torch.Tensor) -> torch.Tensor:
+    """``[out, in, h, w]`` -> ``[out, h * w * in]``; a view where the memory is ``channels_last``."""
+    return kernel.permute(0, 2, 3, 1).flatten(1)
+
+
+class Together:
+    """Several optimizers as one, with those of their methods that a Trainer calls."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        for number, part in enumerate(self.parts):
+            part.load_state_dict(content[str(number)])

@@ -22,7 +22,7 @@ from lab1.engine.unfinished import find_unfinished, read_settings
 from lab1.engine.workers import SeriesConfig
 
 # What may change when a series is resumed: which runs belong to it, and where it computes; not the threads of its runs.
-FREE = {"depths", "agents", "seeds", *PLACES} - {"threads"}
+FREE = {"depths", "kinds", "agents", "seeds", *PLACES} - {"threads"}
 
 
 def open_series(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 NOISE = 4  # uniform random numbers that an augmentation gets for each image
 
 
-def crop_and_flip(images: torch.Tensor, noise: torch.Tensor, pixels: int = 4) -> torch.Tensor:
+def crop_and_flip(images: torch.Tensor, noise: torch.Tensor, pixels: int = 4, border: str = "constant") -> torch.Tensor:
     """Shift each image at random and mirror half of them, left to right (He et al. 2016, section 4.2).
 
     The crop of the image's own size is taken at random from the image with a black border around it, as torchvision's
@@ -20,11 +20,12 @@ def crop_and_flip(images: torch.Tensor, noise: torch.Tensor, pixels: int = 4) ->
         images: ``[B, C, H, W]``.
         noise: uniform in 0 .. 1, ``[B, NOISE]``; the first three numbers are row, column and flip.
         pixels: width of the border, and so the most that an image is shifted in either direction.
+        border: ``constant``, black; or ``reflect``, the image mirrored at its edge.
     """
     batch, _, height, width = images.shape
     top, left = (noise[:, :2] * (2 * pixels + 1)).long().unbind(1)
     # Every crop of every image, [B, C, top, left, H, W]: a view, of which one index copies out the chosen ones.
-    windows = F.pad(images, [pixels] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    windows = F.pad(images, [pixels] * 4, border).unfold(2, height, 1).unfold(3, width, 1)
     crops = windows[torch.arange(batch, device=images.device), :, top, left]
     return torch.where(noise[:, 2, None, None, None] < 0.5, crops.flip(3), crops)
 
@@ -49,3 +50,13 @@ def random_affine(
     matrix = torch.stack(rows, 1)
     grid = F.affine_grid(matrix.reshape(-1, 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+
+
+def mirrored_and_shifted(images: torch.Tensor) -> list[tuple[float, torch.Tensor]]:
+    """Views of images ``[B, C, H, W]``, each with the weight that its logits have in a mean: as they are, and shifted
+    by one pixel up and left, or down and right, with the edge reflected; each of the three also mirrored. The shifted
+    ones count half (Jordan 2024, section 3.5)."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, [1] * 4, "reflect")
+    shifted = [(0.25, images)] + [(0.125, padded[..., at : at + height, at : at + width]) for at in (0, 2)]
+    return [(weight, view) for weight, plain in shifted for view in (plain, plain.flip(3))]

@@ -50,6 +50,7 @@ class Batches:
         seed: int | None = None,
         augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         limit: int | None = None,
+        alternate: bool = False,
     ):
         """Args:
         images: uint8 ``[N, C, H, W]``. labels: int64 ``[N]``.
@@ -57,12 +58,14 @@ class Batches:
         mean, std: ``[C]``, of the pixels scaled to 0 .. 1; what leaves is ``(pixels / 255 - mean) / std``.
         augment: maps images in 0 .. 1 and uniform random numbers ``[B, NOISE]`` to images.
         limit: at most this many batches.
+        alternate: let each image's third number lie below 1/2 in every other epoch and above in the rest, in turn, so
+            that what is mirrored by it shows both sides in two epochs (Jordan 2024, section 3.6).
         """
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.mean, self.std = mean.tolist(), std.tolist()
         self.scale = (1 / (255 * std)).reshape(-1, 1, 1).to(images.device)
         self.shift = (-mean / std).reshape(-1, 1, 1).to(images.device)
-        self.seed, self.augment, self.limit = seed, augment, limit
+        self.seed, self.augment, self.limit, self.alternate = seed, augment, limit, alternate
 
     def __len__(self) -> int:
         count = -(-len(self.labels) // self.batch_size)
@@ -78,13 +81,18 @@ class Batches:
             order = torch.arange(count, device=device)
         else:
             order = torch.randperm(count, generator=random_generator(self.seed, epoch)).to(device)
+        if self.alternate:  # a number of each image, whatever the epoch: another stream than any (seed, epoch, batch)
+            sides = torch.rand(count, generator=random_generator(self.seed or 0, 0, 0, 1)).to(device)
         for number in range(start, len(self)):
             rows, noise = order[number * self.batch_size : (number + 1) * self.batch_size], None
             share, has_own = own_share(len(rows)), has_share(len(rows))
             if self.augment is not None:
                 # Drawn for the whole batch, so that an image is treated alike however many processes share it.
                 generator = random_generator(self.seed or 0, epoch, number, device=device)
-                noise = torch.rand(len(rows), NOISE, generator=generator, device=device)[share]
+                noise = torch.rand(len(rows), NOISE, generator=generator, device=device)
+                if self.alternate:
+                    noise[:, 2] = (sides[rows] + epoch % 2 / 2) % 1
+                noise = noise[share]
             if has_own:
                 yield self.take(rows[share], noise)
             elif self.seed is not None:
@@ -118,12 +126,13 @@ def split_batches(
     augment: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     limit: int | None = None,
     train_count: int | None = None,
+    alternate: bool = False,
 ) -> tuple[Batches, Batches, Batches]:
     """Training, validation and test batches of a data set.
 
     Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
     smaller one. With ``train_count``, a stratified part of so many images of the rest is learned from, else all of it.
-    Pixels are normalised by the statistics of what is learned from.
+    Pixels are normalised by the statistics of what is learned from. ``augment`` and ``alternate`` are for training.
 
     Raises:
         UsageError: where there are too few images for these parts.
@@ -140,7 +149,7 @@ def split_batches(
 
     evaluation_size = max(batch_size, 1000)
     return (
-        batches(train_images, data.train_labels[rest], batch_size, seed=seed, augment=augment),
+        batches(train_images, data.train_labels[rest], batch_size, seed=seed, augment=augment, alternate=alternate),
         batches(data.train_images[held_out], data.train_labels[held_out], evaluation_size),
         batches(data.test_images, data.test_labels, evaluation_size),
     )

@@ -15,6 +15,7 @@ def load_batches(
     channels: int,
     size: int,
     images: ImageData | None = None,
+    alternate: bool = False,
 ) -> tuple[ImageData, tuple[Batches, Batches, Batches]]:
     """The data set that ``config.dataset`` names, and its training, validation and test batches on the device.
 
@@ -24,6 +25,7 @@ def load_batches(
         augment: of training images, where ``config.augment`` asks for it (see ``lab1.images.augment``).
         channels, size: what a folder's images are turned into.
         images: the data set, if it is loaded already.
+        alternate: see ``Batches``.
 
     Raises:
         UsageError: where the data set cannot be had, or has too few images.
@@ -39,5 +41,6 @@ def load_batches(
         augment=augment if config.augment else None,
         limit=3 if config.dry_run else None,
         train_count=config.train_images,
+        alternate=alternate,
     )
     return images, batches

@@ -271,4 +271,29 @@ def test_he_initial_weights():
     model = MLP((400, 300, 10), init="he")
     assert model.body[0].weight.var().item() == pytest.approx(2 / 400, rel=0.02)
     assert not model.body[0].bias.any()
-    assert "init 'xavier': use default or he" in refusal(MLP, (4, 3), init="xavier")
+    assert "init 'xavier': use default, he, he-zero or he-scaled" in refusal(MLP, (4, 3), init="xavier")
+
+
+def test_branches_of_zero_make_each_block_the_identity():
+    torch.manual_seed(0)
+    model, x = MLP((6, *[8] * 7, 3), residual=True, init="he-zero"), torch.rand(4, 8)
+    blocks = [layer for layer in model.body if isinstance(layer, ResidualBlock)]
+    assert len(blocks) == 3
+    assert all(torch.equal(block(x), x) for block in blocks)
+    assert all(block.branch[0].weight.any() for block in blocks)
+
+
+def test_scaled_branches_are_hes_over_the_square_root_of_their_number():
+    made = []
+    for init in ("he", "he-scaled"):
+        torch.manual_seed(0)
+        made.append(MLP((6, *[8] * 9, 3), residual=True, init=init))
+    for ours, theirs in zip(made[0].modules(), made[1].modules(), strict=True):
+        if isinstance(ours, ResidualBlock):
+            torch.testing.assert_close(theirs.branch[-1].weight, ours.branch[-1].weight / 2)  # four blocks
+            assert torch.equal(theirs.branch[0].weight, ours.branch[0].weight)
+
+
+@pytest.mark.parametrize("init", ["he-zero", "he-scaled"])
+def test_a_plain_network_has_no_branches_to_scale(init):
+    assert refusal(MLP, (6, 8, 8, 3), init=init) == f"init {init}: a plain network has no branches to scale"

@@ -179,3 +179,20 @@ def test_a_network_is_built_again_from_its_description(kind):
 def test_a_network_that_cannot_be_is_refused(arguments):
     (name,) = arguments
     assert name in refusal(ResCNN, **{"depth": 3, **arguments})
+
+
+@pytest.mark.parametrize(("init", "factor"), [("he-zero", 0.0), ("he-scaled", 0.5)])
+def test_branches_begin_smaller_where_asked_for(init, factor):
+    plain, scaled = network(depth=4, width=4, norm="none"), network(depth=4, width=4, norm="none", init=init)
+    for ours, theirs in zip(plain.modules(), scaled.modules(), strict=True):
+        if isinstance(ours, ConvBlock):
+            torch.testing.assert_close(theirs.branch[-1][0].weight, factor * ours.branch[-1][0].weight)
+            assert torch.equal(theirs.branch[0][0].weight, ours.branch[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "norm", "init"), [(CNN, "none", "he-zero"), (ResCNN, "batch", "he-scaled"), (ResCNN, "none", "xavier")]
+)
+def test_branches_are_scaled_in_residual_networks_without_norm_alone(kind, norm, init):
+    said = refusal(kind, 2, width=2, norm=norm, init=init)
+    assert said == f"init {init!r}: use he; or, in a ResCNN without norm, he-zero or he-scaled"

@@ -214,6 +214,14 @@ def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
         (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--train-images", "0"], "--train-images 0: at least 1 is needed"),
         (["--width", "0"], "--width 0"),
+        (["--kinds", "plain", "plain"], "--kinds plain plain: one is there twice"),
+        (["--kinds"], "--kinds: plain, residual, or both are needed"),
+        (["--rates", "0.1", "0.1"], "--rates 0.1 0.1: one is there twice"),
+        (["--rates", "0.1", "-1"], "--learning-rate -1"),
+        (["--rates", "0.1", "--tuned", "some"], "--rates finds rates and --tuned takes them: give one of the two"),
+        (["--tuned", "nowhere"], "no run 'nowhere'"),
+        (["--norm", "none", "--init", "he-zero"], "--init he-zero: it is for residual networks without norm"),
+        (["--family", "mlp", "--init", "he-scaled"], "--init he-scaled: it is for residual networks"),
         (["--resume", "nowhere"], "no run 'nowhere'"),
     ],
 )
@@ -223,6 +231,85 @@ def test_what_is_refused(flags, line, tmp_path):
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory) -> Path:
+    """A sweep over learning rates."""
+    folder = tmp_path_factory.mktemp("rated")
+    sweep(*FLAGS, "--seeds", 5, 6, "--rates", 0.0001, 0.01, "--model-dir", folder)
+    return folder / "depth-mlp-rates-digits"
+
+
+def test_a_sweep_over_learning_rates_tests_nothing(rated, capsys):
+    content = results(rated)
+    runs = content["runs"]
+    assert len(runs) == 2 * 2 * 2 * 2
+    assert {run["learning_rate"] for run in runs} == {0.0001, 0.01}
+    assert runs[1]["name"] == "plain-depth2-rate0.01-seed5"
+    assert not any("test" in run or (rated / run["name"] / "results.json").exists() for run in runs)
+    for run in runs:
+        assert (
+            json.loads((rated / run["name"] / "config.json").read_text(encoding="utf-8"))["learning_rate"]
+            == run["learning_rate"]
+        )
+    (row,) = (
+        row for row in content["summary"] if (row["depth"], row["residual"], row["learning_rate"]) == (4, True, 0.01)
+    )
+    same = [run for run in runs if (run["depth"], run["residual"], run["learning_rate"]) == (4, True, 0.01)]
+    assert row["accuracy"] == pytest.approx(sum(run["validation"]["accuracy"] for run in same) / 2)
+    assert "validation accuracy (mean ± sd)" in sweep_depth.table(content["summary"], sweep_depth.measured(runs))
+
+
+def test_each_network_is_trained_at_the_rate_that_validation_chose(rated, tmp_path):
+    content = results(rated)
+    for run in content["runs"]:  # of residual networks the lower rate is the better one at depth 4
+        better = (run["learning_rate"] == 0.0001) is (run["residual"] and run["depth"] == 4)
+        run["validation"]["accuracy"] = 0.9 if better else 0.1
+    failed = content["runs"][1]
+    assert failed["learning_rate"] == 0.01
+    del failed["validation"]  # it failed to train: as if none were right, and the mean of two is still the better one
+    (rated / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    sweep(*FLAGS, "--depths", 2, 4, 8, "--seeds", 0, "--tuned", rated, "--model-dir", tmp_path)
+    runs = results(tmp_path / "depth-mlp-tuned-digits")["runs"]
+    rates = {(run["depth"], run["residual"]): run["learning_rate"] for run in runs}
+    assert rates == {
+        (2, False): 0.01,
+        (2, True): 0.01,
+        (4, False): 0.01,
+        (4, True): 0.0001,
+        (8, False): 0.01,
+        (8, True): 0.0001,  # that of the nearest depth
+    }
+    for run in runs:
+        own = results(tmp_path / "depth-mlp-tuned-digits" / run["name"])
+        assert own["config"]["learning_rate"] == run["learning_rate"]
+        assert "test" in run
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--family", "mlp", "--tuned", "depth-mlp"], "--tuned depth-mlp: it is no sweep with --rates"),
+        (["--tuned", "depth-cnn-10000images"], "--tuned depth-cnn-10000images: it is no sweep with --rates"),
+    ],
+)
+def test_rates_are_taken_from_a_sweep_that_has_them(flags, says, tmp_path):
+    with pytest.raises(UsageError, match=says):
+        sweep(*flags, "--model-dir", tmp_path)
+
+
+def test_rates_of_another_family_are_none(rated, tmp_path):
+    with pytest.raises(UsageError, match="it has no plain network of this family"):
+        sweep("--tuned", rated, "--model-dir", tmp_path)
+
+
+def test_one_kind_of_network_alone(tmp_path):
+    flags = ("--depths", 4, "--seeds", 0, "--epochs", 1, "--kinds", "residual", "--init", "he-zero")
+    sweep(*FLAGS, *flags, "--model-dir", tmp_path)
+    (run,) = results(tmp_path / "depth-mlp-he-zero-digits")["runs"]
+    assert (run["depth"], run["residual"]) == (4, True)
+    assert results(tmp_path / "depth-mlp-he-zero-digits" / run["name"])["config"]["init"] == "he-zero"
 
 
 def test_more_images_than_there_are(tmp_path):

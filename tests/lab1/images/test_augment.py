@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import crop, hflip, pad
 
-from lab1.images.augment import NOISE, crop_and_flip, random_affine
+from lab1.images.augment import NOISE, crop_and_flip, mirrored_and_shifted, random_affine
 
 # Shift, turn and size: noise is angle, size, right, down; 0.5 is none of it.
 
@@ -152,3 +152,31 @@ def test_crop_keeps_type_and_shape_of_oblong_images():
     kept, mirrored = crop_and_flip(image, numbers)
     assert torch.equal(kept, image[0])
     assert torch.equal(mirrored, image[1].flip(-1))
+
+
+def test_a_reflected_border_by_hand():
+    image = torch.arange(9.0).reshape(1, 1, 3, 3)
+    shifted = crop_and_flip(image, torch.tensor([crop_noise(0, 2, False, 1)]), pixels=1, border="reflect")
+    # Of [4 3 4 5 4 / 1 0 1 2 1 / 4 3 4 5 4 / 7 6 7 8 7 / 4 3 4 5 4] the three first rows and last columns.
+    assert shifted[0, 0].tolist() == [[4, 5, 4], [1, 2, 1], [4, 5, 4]]
+
+
+def test_without_a_border_images_are_mirrored_alone():
+    images = torch.rand(2, 3, 5, 5)
+    noise = torch.tensor([crop_noise(0, 0, False, 0), crop_noise(0, 0, True, 0)])
+    assert torch.equal(
+        crop_and_flip(images, noise, pixels=0, border="reflect"), torch.stack([images[0], images[1].flip(2)])
+    )
+
+
+def test_six_views_and_their_weights():
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    views = mirrored_and_shifted(image)
+    assert [weight for weight, _ in views] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
+    plain, mirrored, up_left, _, down_right, _ = (view for _, view in views)
+    assert torch.equal(plain, image)
+    assert torch.equal(mirrored, image.flip(3))
+    assert up_left[0, 0].tolist() == [[5, 4, 5, 6], [1, 0, 1, 2], [5, 4, 5, 6], [9, 8, 9, 10]]
+    assert down_right[0, 0].tolist() == [[5, 6, 7, 6], [9, 10, 11, 10], [13, 14, 15, 14], [9, 10, 11, 10]]
+    for (_, straight), (_, turned) in zip(views[::2], views[1::2], strict=True):
+        assert torch.equal(turned, straight.flip(3))

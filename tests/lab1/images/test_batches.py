@@ -223,3 +223,43 @@ def test_what_a_checkpoint_says_of_its_data():
         "mean": train.mean,
         "std": train.std,
     }
+
+
+def sides(seed: int, epoch: int, start: int = 0) -> dict[int, tuple[float, bool]]:
+    """Of each image, by its label: the number that it is mirrored by, and whether it is."""
+    seen = []
+
+    def augment(images, noise):
+        seen.append(noise[:, 2].clone())
+        return images
+
+    batches = numbered(50, 8, seed=seed, augment=augment, alternate=True)
+    labels = torch.cat([labels for _, labels in batches.epoch(epoch, start)]).tolist()
+    return {label: (side, side < 0.5) for label, side in zip(labels, torch.cat(seen).tolist(), strict=True)}
+
+
+def test_an_image_shows_its_other_side_in_the_next_epoch_and_the_same_one_after_that():
+    first, second, third = (sides(3, epoch) for epoch in range(3))
+    assert first.keys() == second.keys() == set(range(50))
+    assert all(first[label][1] is not second[label][1] for label in first)
+    assert first == third
+    assert 10 < sum(mirrored for _, mirrored in first.values()) < 40
+    assert {label: mirrored for label, (_, mirrored) in sides(4, 0).items()} != {
+        label: mirrored for label, (_, mirrored) in first.items()
+    }
+
+
+def test_an_epoch_begun_in_the_middle_shows_the_same_sides():
+    whole = sides(3, 1)
+    tail = sides(3, 1, start=4)
+    assert len(tail) == 18
+    assert all(whole[label] == side for label, side in tail.items())
+
+
+def test_processes_show_the_sides_that_one_shows(monkeypatch):
+    alone, shared = sides(3, 1), {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        shared |= sides(3, 1)
+    assert shared == alone
