@@ -25,6 +25,6 @@ def assert_equal(ours, theirs, where=""):
 def without_clocks(content: Any, *aside: str) -> Any:
     """What a results.json says, but for seconds, where it was made, and the names in ``aside``."""
     if isinstance(content, dict):
-        left_out = {"seconds", "workers", "model_dir", *aside}
+        left_out = {"seconds", "cpu_seconds", "workers", "model_dir", *aside}
         return {name: without_clocks(value, *aside) for name, value in content.items() if name not in left_out}
     return [without_clocks(value, *aside) for value in content] if isinstance(content, list) else content

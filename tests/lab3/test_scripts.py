@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted, RunFailed, UsageError
 from lab1.engine.launch import parse
 from lab3 import train_dqn, train_ppo, train_reinforce
@@ -39,6 +40,7 @@ UPDATE = {
     "dqn": {"update/q", "update/epsilon"},
     "reinforce": {"update/policy loss", "update/value loss", "update/entropy"},
 }
+CLOCKS = ("seconds", "cpu_seconds")
 COMMON = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16".split()
 
 # The script, with one call in its life struck: the process sends itself a real signal.
@@ -79,7 +81,7 @@ def results(folder):
 
 def without_clocks(value):
     if isinstance(value, dict):
-        return {key: without_clocks(item) for key, item in value.items() if key != "seconds"}
+        return {key: without_clocks(item) for key, item in value.items() if key not in CLOCKS}
     return [without_clocks(item) for item in value] if isinstance(value, list) else value
 
 
@@ -175,6 +177,19 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     assert before["steps"] < 11 * 128 < after["steps"] < 22 * 128  # rollouts of 128 rows, some of which only reset
     assert without_clocks(after["history"])[:4] == without_clocks(before["history"])
     assert len(after["history"]) == 6  # four evaluations are spread over the whole, twice as long
+
+
+def test_the_processors_time_goes_on_over_a_resume_and_counts_from_zero_in_an_older_run(tmp_path):
+    folder = run("reinforce", *SMALL["reinforce"], *COMMON, "--model-dir", tmp_path)
+    before = [point["cpu_seconds"] for point in results(folder)["history"]]
+    assert 0 < before[0] < before[-1] < 60
+    saved = checkpoint.load(folder / "last.pt")
+    del saved["cpu_seconds"]
+    for known in (1000.0, None):
+        checkpoint.save(saved | ({"cpu_seconds": known} if known else {}), folder / "last.pt")
+        trainer = set_up(parse(train_reinforce.Config, ["--resume", str(folder), "--episodes", "60"], ""))
+        trainer.train()
+        assert 0 < trainer.history[-1]["cpu_seconds"] - (known or 0) < 60
 
 
 def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
