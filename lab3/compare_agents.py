@@ -129,7 +129,8 @@ def train(config) -> dict[str, Any]:
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each agent, over its seeds: of the test returns the mean, ``sd`` and the 95 % interval ``low`` to
-    ``high``; the last evaluations; the median way to the threshold.
+    ``high``; of the last evaluations, and of the means of all evaluations, the same without an interval; the median way
+    to the threshold.
 
     The interval is that of the mean by Student's t; from ``MANY`` seeds on that of the interquartile mean, ``iqm``, by
     a bootstrap. A run that failed to train has no return: it counts in ``runs`` and not in ``trained``, and never
@@ -143,13 +144,16 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for agent in dict.fromkeys(run["agent"] for run in runs):
         same = [run for run in runs if run["agent"] == agent]
         trained = [run for run in same if "test" in run]
-        tests, last = (np.array([value(run) for run in trained]) for value in (tested, ended))
+        tests, last, all_along = (np.array([of(run) for run in trained]) for of in (tested, ended, over_training))
         row = {"agent": agent, "parameters": same[0]["parameters"], "runs": len(same), "trained": len(trained)}
-        row |= dict.fromkeys(("mean", "sd", "iqm", "low", "high", "last_mean", "last_sd"))
+        row |= dict.fromkeys(("mean", "sd", "iqm", "low", "high"))
+        row |= dict.fromkeys(("last_mean", "last_sd", "all_mean", "all_sd"))
         if trained:
-            row["mean"], row["last_mean"] = float(tests.mean()), float(last.mean())
+            means = float(tests.mean()), float(last.mean()), float(all_along.mean())
+            row["mean"], row["last_mean"], row["all_mean"] = means
         if len(trained) > 1:
-            row["sd"], row["last_sd"] = float(tests.std(ddof=1)), float(last.std(ddof=1))
+            spreads = (float(values.std(ddof=1)) for values in (tests, last, all_along))
+            row["sd"], row["last_sd"], row["all_sd"] = spreads
             _, row["low"], row["high"] = mean_interval(tests.tolist())
         if len(trained) >= MANY:
             row["iqm"] = float(interquartile_mean(tests))
@@ -173,20 +177,24 @@ def ended(run: dict[str, Any]) -> float:
     return run["history"][-1]["return"]
 
 
+def over_training(run: dict[str, Any]) -> float:
+    """The mean of a run's evaluations: the higher, the sooner it learned and the better it kept what it learned."""
+    return statistics.fmean(point["return"] for point in run["history"])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as people read it."""
-    columns = "{:21s}  {:>5s}  {:16s}  {:>16s}  {:16s}  {:>12s}  {:>11s}  {:>7s}  {:>13s}".format
-    above = ("agent", "seeds", "test return", "95 %", "last evaluation", "at threshold", "median step", "seconds")
-    lines = [columns(*above, "seconds a run")]
+    columns = "{:21s}  {:>5s}  {:16s}  {:>16s}  {:16s}  {:16s}  {:>12s}  {:>11s}  {:>7s}  {:>13s}".format
+    above = ("agent", "seeds", "test return", "95 %", "last evaluation", "all evaluations")
+    lines = [columns(*above, "at threshold", "median step", "seconds", "seconds a run")]
     for row in rows:
-        test, last = (with_sd(row[f"{part}mean"], row[f"{part}sd"]) for part in ("", "last_"))
+        test, *others = (with_sd(row[f"{part}mean"], row[f"{part}sd"]) for part in ("", "last_", "all_"))
         interval = "" if row["low"] is None else f"{row['low']:.1f} to {row['high']:.1f}"
         step, seconds = row["step_to_threshold"], row["seconds_to_threshold"]
         reached = f"{row['solved']} of {row['runs']}", "never" if step is None else f"{step:,.0f}"
         when = "" if seconds is None else f"{seconds:.1f}"
-        lines.append(
-            columns(row["agent"], str(row["runs"]), test, interval, last, *reached, when, f"{row['seconds']:.1f}")
-        )
+        beginning = (row["agent"], str(row["runs"]), test, interval, *others)
+        lines.append(columns(*beginning, *reached, when, f"{row['seconds']:.1f}"))
     lines.append("± is the standard deviation over seeds; 95 % is of the mean, by Student's t")
     if any(row["iqm"] is not None for row in rows):
         lines[-1] += f", and of {MANY} seeds or more of the interquartile mean, by a bootstrap"
@@ -202,8 +210,8 @@ def with_sd(mean: float | None, sd: float | None) -> str:
 
 def differences(runs: list[dict[str, Any]], agents: Sequence[str]) -> list[dict[str, Any]]:
     """Each agent less each that comes after it, seed by seed: mean, low and high end of the 95 % interval by Student's
-    t of the differences in the ``test`` and in the ``last`` evaluation. Pairs with fewer than two seeds in common have
-    none."""
+    t of the differences in the ``test``, in the ``last`` evaluation and in the mean of ``all``. Pairs with fewer than
+    two seeds in common have none."""
     from lab1.engine.metrics import mean_interval
 
     by_seed = {agent: {run["seed"]: run for run in runs if run["agent"] == agent and "test" in run} for agent in agents}
@@ -211,19 +219,25 @@ def differences(runs: list[dict[str, Any]], agents: Sequence[str]) -> list[dict[
     for one, other in itertools.combinations(agents, 2):
         pairs = [(by_seed[one][seed], by_seed[other][seed]) for seed in by_seed[one] if seed in by_seed[other]]
         if len(pairs) > 1:
-            test, last = (mean_interval([of(a) - of(b) for a, b in pairs]) for of in (tested, ended))
-            rows.append({"agents": (one, other), "seeds": len(pairs), "test": test, "last": last})
+            measured = {"test": tested, "last": ended, "all": over_training}
+            intervals = {name: mean_interval([of(a) - of(b) for a, b in pairs]) for name, of in measured.items()}
+            rows.append({"agents": (one, other), "seeds": len(pairs)} | intervals)
     return rows
 
 
 def table_of_differences(rows: list[dict[str, Any]]) -> str:
     """The differences as people read them."""
-    columns = "{:45s}  {:>5s}  {:24s}  {:24s}".format
-    lines = [
-        columns("difference, seed by seed (95 %, Student's t)", "seeds", "test return", "last evaluation").rstrip()
-    ]
+    columns = "{:45s}  {:>5s}  {:24s}  {:24s}  {:24s}".format
+    above = (
+        "difference, seed by seed (95 %, Student's t)",
+        "seeds",
+        "test return",
+        "last evaluation",
+        "all evaluations",
+    )
+    lines = [columns(*above).rstrip()]
     for row in rows:
-        shown = ("{:.1f} [{:.1f}, {:.1f}]".format(*row[name]) for name in ("test", "last"))
+        shown = ("{:.1f} [{:.1f}, {:.1f}]".format(*row[name]) for name in ("test", "last", "all"))
         lines.append(columns(" less ".join(row["agents"]), str(row["seeds"]), *shown).rstrip())
     return "\n".join(lines)
 

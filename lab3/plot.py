@@ -33,6 +33,7 @@ VARIANTS = {
     "value": "learned value",
     "double": "double",
     "dueling": "dueling",
+    "beta": "Beta policy",
 }
 NO_ALGORITHM = "#4d4d4d"  # the colour of agents whose name does not say what they are
 POSSIBLE = {"CartPole-v1": (1, 500), "Acrobot-v1": (-500, 0)}  # lowest and highest return, where there are such

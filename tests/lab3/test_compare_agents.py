@@ -117,6 +117,8 @@ def test_summary_by_hand():
     half = pytest.approx(4.3027 * sd / np.sqrt(3), abs=1e-2)
     assert (460 - first["low"], first["high"] - 460) == (half, half)
     assert (first["last_mean"], first["last_sd"]) == (230, pytest.approx(sd / 2))
+    # All evaluations: 9 and half the test's return, so that their mean is 4.5 and a quarter of it.
+    assert (first["all_mean"], first["all_sd"]) == (119.5, pytest.approx(sd / 4))
     assert (first["step_to_threshold"], first["seconds_to_threshold"]) == (90, 0.9)  # the median of 50, 90, infinity
     assert (second["runs"], second["trained"], second["mean"], second["solved"]) == (3, 2, 250, 1)
     assert second["step_to_threshold"] is None
@@ -124,7 +126,7 @@ def test_summary_by_hand():
     header, above, below, note = compare_agents.table([first, second]).splitlines()
     assert "460.0 ± 52.9" in above
     assert "328.6 to 591.4" in above
-    assert "230.0 ± 26.5" in above
+    assert "230.0 ± 26.5      119.5 ± 13.2" in above
     assert note == "± is the standard deviation over seeds; 95 % is of the mean, by Student's t"
     assert "2 of 3" in above
     assert below.index("never") + len("never") == above.index(" 90 ") + 3 == header.index("median step") + 11
@@ -155,7 +157,8 @@ def test_differences_by_hand():
     assert row["last"] == (3, pytest.approx(3 - 12.706, abs=1e-2), pytest.approx(3 + 12.706, abs=1e-2))
     _, line = compare_agents.table_of_differences([row]).splitlines()
     assert line.split("  ")[0] == "ppo less dqn"
-    assert line.endswith("-1.0 [-39.1, 37.1]        3.0 [-9.7, 15.7]")
+    assert row["all"] == tuple(value / 2 for value in row["last"])  # as the first evaluation is 0
+    assert line.endswith("-1.0 [-39.1, 37.1]        3.0 [-9.7, 15.7]          1.5 [-4.9, 7.9]")
     assert compare_agents.differences(runs[:4], ("ppo", "dqn")) == []  # one pair has no spread
 
 

@@ -251,11 +251,29 @@ def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     assert all(parameter.grad.abs().sum() > 0 for parameter in dqn.model.trunk.parameters())
 
 
-def test_continuous_actions_with_ppo(tmp_path):
-    folder = run("ppo", "--env", "Pendulum-v1", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+@pytest.mark.parametrize("policy", ["gaussian", "beta"])
+def test_continuous_actions_with_ppo(tmp_path, policy):
+    flags = ["--env", "Pendulum-v1", "--policy", policy, *SMALL["ppo"], *COMMON]
+    folder = run("ppo", *flags, "--model-dir", tmp_path)
+    assert folder.name == {"gaussian": "ppo-Pendulum-v1-seed0", "beta": "ppo-beta-Pendulum-v1-seed0"}[policy]
     actions = load_agent(folder).act(np.array([[1, 0, 0], [-1, 0, 8]], np.float32))
     assert actions.shape == (2, 1)
     assert np.abs(actions).max() <= 2
+    sampled = load_agent(folder, actions="sampled").act(np.zeros((500, 3), np.float32))
+    assert 1 < np.abs(sampled).max() <= 2
+    assert (np.abs(sampled) == 2).any() == (policy == "gaussian")  # which is clipped to the bounds
+
+
+def test_the_beta_policy_learns_from_what_it_did(tmp_path):
+    # Ratios of new to old probability are 1 before the first update: actions survive the buffer unchanged.
+    config = train_ppo.Config(env="Pendulum-v1", policy="beta", model_dir=tmp_path, steps=64, rollout=16, num_envs=4)
+    trainer = set_up(config)
+    trainer.open()
+    trainer.begin()
+    rollout = trainer.estimate(trainer.collect())
+    found = trainer.compare(rollout)
+    assert found["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert found["clip_fraction"] == 0
 
 
 def test_the_best_evaluation_is_tested_not_the_last(tmp_path, monkeypatch):
@@ -349,6 +367,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     [
         ("train_ppo", ["--env", "NoSuchThing-v0"], ["--env NoSuchThing-v0", "NoSuchThing"]),
         ("train_dqn", ["--env", "Pendulum-v1"], ["--env Pendulum-v1", "continuous", "train_ppo.py"]),
+        ("train_ppo", ["--policy", "beta"], ["--policy beta", "continuous actions within bounds", "CartPole-v1"]),
         ("train_reinforce", ["--env", "MountainCarContinuous-v0"], ["continuous", "REINFORCE"]),
         ("train_ppo", ["--env", "Acrobot-v1", "--vectorization", "native"], ["--vectorization native", "Acrobot-v1"]),
     ],
