@@ -71,6 +71,8 @@ class Policy(nn.Module):
     ``policy(observations)`` gives the logits ``[B, K]``, or the means ``[B, K]``, from which the other methods work.
     """
 
+    per_action = 1  # numbers that the network says of each action
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -91,7 +93,7 @@ class Policy(nn.Module):
         self.arguments = {"shape": list(shape), "actions": int(actions), "hidden": list(hidden)}
         self.arguments |= {"activation": activation, "low": low, "high": high}
         self.trunk, features = trunk(shape)
-        self.actor = mlp(features, hidden, actions, activation, gain=0.01)
+        self.actor = mlp(features, hidden, self.per_action * actions, activation, gain=0.01)
         self.continuous = low is not None
         if self.continuous:
             self.log_std = nn.Parameter(torch.zeros(actions))
@@ -167,6 +169,62 @@ class ActorCritic(Policy):
         """Observations -> the policy's outputs ``[B, K]`` and V(s) ``[B]``."""
         features = self.trunk(observations)
         return self.actor(features), self.critic(features).squeeze(-1)
+
+
+@register
+class BetaActorCritic(ActorCritic):
+    """A policy of continuous actions within bounds, each from a Beta distribution between them, and a state value.
+
+    Nothing is drawn outside the bounds, where a clipped Gaussian piles up (Chou, Maturana & Scherer 2017). Of each
+    action the network says two numbers ``[B, 2 K]``; alpha and beta are 1 + softplus of them, above 1, so that the
+    density has one peak.
+    """
+
+    per_action = 2
+    INSIDE = 1e-6  # how close to its bounds, in widths, an action may lie: at a bound itself the density is 0
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        actions: int,
+        low: Sequence[float],
+        high: Sequence[float],
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+    ):
+        super().__init__(shape, actions, hidden, activation, low, high)
+        del self.log_std  # the spread is part of what the network says
+        self.register_buffer("lowest", torch.from_numpy(self.low), persistent=False)
+        self.register_buffer("width", torch.from_numpy(self.high - self.low), persistent=False)
+
+    def noise(self, *shape: int, generator: torch.Generator | None = None) -> np.ndarray:
+        """Random numbers ``[*shape, K]``, uniform in 0 .. 1."""
+        return torch.empty(*shape, self.arguments["actions"]).uniform_(generator=generator).numpy()
+
+    def sample(self, outputs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Actions ``[B, K]`` drawn from the policy with these outputs ``[B, 2 K]``: quantiles of uniform numbers."""
+        from scipy.special import betaincinv
+
+        alpha, beta = np.split(1 + np.logaddexp(0, outputs), 2, axis=-1)
+        shares = betaincinv(alpha, beta, noise).clip(self.INSIDE, 1 - self.INSIDE)
+        return (self.low + (self.high - self.low) * shares).astype(np.float32)
+
+    def greedy(self, outputs: np.ndarray) -> np.ndarray:
+        """The means ``[B, K]``."""
+        alpha, beta = np.split(1 + np.logaddexp(0, outputs), 2, axis=-1)
+        return (self.low + (self.high - self.low) * alpha / (alpha + beta)).astype(np.float32)
+
+    def distribution(self, outputs: Tensor) -> torch.distributions.Beta:
+        """Of outputs ``[B, 2 K]``, the distributions ``[B, K]`` of where actions lie between their bounds, 0 .. 1."""
+        alpha, beta = (1 + F.softplus(outputs)).chunk(2, dim=-1)
+        return torch.distributions.Beta(alpha, beta, validate_args=False)
+
+    def log_probs(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        shares = ((actions - self.lowest) / self.width).clamp(self.INSIDE, 1 - self.INSIDE)
+        return (self.distribution(outputs).log_prob(shares) - self.width.log()).sum(-1)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        return (self.distribution(outputs).entropy() + self.width.log()).sum(-1).mean()
 
 
 @register

@@ -10,6 +10,10 @@ One figure for all single runs in an environment, and one for each comparison of
 agent: returns of evaluations over training, a thin line a seed, a thick one their mean. Below: the test returns, a dot
 a seed, with the mean and its 95 % interval by Student's t. Ten seeds or more have an interquartile mean and its 95 %
 bootstrap interval instead, in both places. A single seed has no interval.
+
+A comparison whose name goes on from another's, as compare-CartPole-v1-lr0.024 does, is the same one made otherwise: a
+figure NAME-again shows the last evaluations of all of them. One with a single agent of each algorithm has a figure
+NAME-budget: returns over steps, and over seconds of the processor's time.
 """
 
 import re
@@ -17,7 +21,7 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import ALGORITHMS, FigureConfig, draw, read_runs, write_figures
+from lab1.engine.figures import ALGORITHMS, FigureConfig, draw, legend_below, read_runs, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -29,6 +33,7 @@ VARIANTS = {
     "value": "learned value",
     "double": "double",
     "dueling": "dueling",
+    "beta": "Beta policy",
 }
 NO_ALGORITHM = "#4d4d4d"  # the colour of agents whose name does not say what they are
 POSSIBLE = {"CartPole-v1": (1, 500), "Acrobot-v1": (-500, 0)}  # lowest and highest return, where there are such
@@ -53,6 +58,22 @@ def panels(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
             environment = run["dataset"].replace("/", "-")
             figures[environment][run["name"].split("-seed")[0].removesuffix(f"-{environment}")].append(run)
     return figures
+
+
+def series(runs: list[Run]) -> dict[str, dict[str, dict[str, list[Run]]]]:
+    """Comparisons that were made again, ``{name: {"default": {agent: [run, ...]}, "lr0.024": ...}}``: those whose name
+    goes on from another's of the same environment, by the rest of theirs."""
+    shown, found = panels(runs), {}
+    compared = {run["name"]: run["dataset"] for run in runs if run["name"] in shown and "runs" in run}
+    for name, dataset in compared.items():
+        again = {
+            other.removeprefix(f"{name}-"): shown[other]
+            for other in compared
+            if other.startswith(f"{name}-") and compared[other] == dataset and shown[name].keys() & shown[other]
+        }
+        if again and not any(name.startswith(f"{first}-") for first in compared):
+            found[name] = {"default": shown[name], **again}
+    return found
 
 
 def algorithm(agent: str) -> str | None:
@@ -103,16 +124,21 @@ def over_seeds(values, possible: tuple[float, float] | None = None):
     return middle, *np.clip((low, high), *(possible or (-np.inf, np.inf)))
 
 
-def draw_curves(panel, runs: list[Run], color: str) -> str:
-    """A thin line a seed and a thick one for all of them. REINFORCE, which trains for so many episodes and not so many
-    steps, is drawn over episodes where the runs tell them. Returns what x counts: ``episode`` or ``step``."""
+def unit_of(agent: str, runs: list[Run]) -> str:
+    """What the curves of an agent count: ``episodes`` of REINFORCE, which trains for so many of them and not so many
+    steps, where the runs tell them; else ``step``."""
+    counted = all("episodes" in point for run in runs for point in run["history"])
+    return "episodes" if counted and algorithm(agent) == "reinforce" else "step"
+
+
+def draw_curves(panel, runs: list[Run], color: str, key: str = "step") -> None:
+    """A thin line a seed and a thick one for all of them, over what ``key`` counts in the runs' evaluations."""
     from lab1.engine.metrics import on_common_steps
 
-    counted = all("episodes" in run.get("config", {}) for run in runs)
-    unit, key = ("episode", "episodes") if counted else ("step", "step")
     histories = [[{"step": point[key], "return": point["return"]} for point in run["history"]] for run in runs]
     for history in histories if len(runs) > 1 else ():
-        panel.plot(*zip(*(point.values() for point in history), strict=True), color=color, lw=0.8)
+        faint = 0.4 if len(runs) >= MANY else 1
+        panel.plot(*zip(*(point.values() for point in history), strict=True), color=color, lw=0.8, alpha=faint)
     x, values = on_common_steps(histories, to_the_last=True)
     if len(runs) >= MANY:
         middle, low, high = over_seeds(values)
@@ -120,19 +146,22 @@ def draw_curves(panel, runs: list[Run], color: str) -> str:
     else:
         middle = values.mean(0)
     panel.plot(x, middle, color=color, lw=2.8)
-    return unit
+
+
+def draw_row(panel, row: int, returns: list[float], color: str, possible: tuple[float, float] | None) -> None:
+    """A row of returns, a dot a seed; their middle and its interval."""
+    middle, low, high = over_seeds(returns, possible)
+    if low is not None:
+        panel.hlines(row, low, high, color=color, lw=9, alpha=0.35)
+        panel.plot(middle, row, "|", color="black", ms=17, mew=2.2)
+    panel.plot(returns, [row] * len(returns), "o", color=color, ms=6, mec="black", mew=0.7)
 
 
 def draw_tests(panel, agents: dict[str, list[Run]], colors: dict[str, str]) -> None:
     """A row an agent: its test returns, a dot a seed; their middle and its interval."""
     possible = POSSIBLE.get(next(iter(agents.values()))[0]["dataset"])
     for row, (agent, runs) in enumerate(agents.items()):
-        returns = [run["test"]["return"] for run in runs]
-        middle, low, high = over_seeds(returns, possible)
-        if low is not None:
-            panel.hlines(row, low, high, color=colors[agent], lw=9, alpha=0.35)
-            panel.plot(middle, row, "|", color="black", ms=17, mew=2.2)
-        panel.plot(returns, [row] * len(returns), "o", color=colors[agent], ms=6, mec="black", mew=0.7)
+        draw_row(panel, row, [run["test"]["return"] for run in runs], colors[agent], possible)
     panel.set_yticks(range(len(agents)), [", ".join(filter(None, in_words(a, runs[0]))) for a, runs in agents.items()])
     panel.set(ylim=(len(agents) - 0.4, -0.6), xlabel="return in the test, with the best weights")
 
@@ -171,12 +200,13 @@ def learning_curves(agents: dict[str, list[Run]]):
     for place, (agent, runs) in enumerate(agents.items()):
         cell = -(-len(agents) // columns), columns, place + 1
         panel = above.add_subplot(*cell, sharey=curves[0] if curves else None)
-        units.append(draw_curves(panel, runs, colors[agent]))
+        units.append(unit_of(agent, runs))
+        draw_curves(panel, runs, colors[agent], units[-1])
         seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
         name, variant = in_words(agent, runs[0])
         panel.set_title(f"{name}\n{variant}, {seeds}" if variant else f"{name}, {seeds}", fontsize=10)
-        panel.set_xlabel("episodes" if units[-1] == "episode" else "thousand steps")
-        scale = 1 if units[-1] == "episode" else 1000
+        panel.set_xlabel("episodes" if units[-1] == "episodes" else "thousand steps")
+        scale = 1 if units[-1] == "episodes" else 1000
         panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _, scale=scale: f"{at / scale:,.0f}"))
         panel.set_ylabel("return in evaluations") if place % columns == 0 else panel.tick_params(labelleft=False)
         curves.append(panel)
@@ -197,6 +227,69 @@ def learning_curves(agents: dict[str, list[Run]]):
     return figure
 
 
+def made_again(again: dict[str, dict[str, list[Run]]]):
+    """The figure of a comparison that was made again: of each agent the last evaluations, a row a comparison."""
+    from matplotlib import pyplot
+
+    agents = [agent for agent in again["default"] if sum(agent in agents for agents in again.values()) > 1]
+    environment = again["default"][agents[0]][0]["dataset"]
+    solved = threshold(environment, [run for agents in again.values() for runs in agents.values() for run in runs])
+    rows = -(-len(agents) // 2)
+    size = (9.1, 0.9 + rows * (0.75 + 0.3 * len(again)))
+    figure, grid = pyplot.subplots(rows, 2, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+    for panel in grid.flat[len(agents) :]:
+        panel.set_visible(False)
+    counts = []
+    for panel, agent in zip(grid.flat, agents, strict=False):
+        there = {row: agents[agent] for row, agents in enumerate(again.values()) if agent in agents}
+        for row, runs in there.items():
+            returns = [run["history"][-1]["return"] for run in runs]
+            draw_row(panel, row, returns, ALGORITHMS.get(algorithm(agent), NO_ALGORITHM), POSSIBLE.get(environment))
+            counts.append(len(runs))
+        panel.set_yticks(range(len(again)), again)
+        panel.set(title=", ".join(filter(None, in_words(agent, there[0][0]))), ylim=(len(again) - 0.4, -0.6))
+        panel.xaxis.set_tick_params(labelbottom=True)
+        panel.grid(alpha=0.3)
+        if solved is not None:
+            panel.axvline(solved, color="black", lw=1.2, ls=":", zorder=0)
+    figure.suptitle(f"{environment}: return in the last evaluation, the comparison made again", fontsize=12)
+    figure.supxlabel(caption(counts, solved, cut=environment in POSSIBLE), fontsize=9)
+    return figure
+
+
+def has_budget(agents: dict[str, list[Run]]) -> bool:
+    """Whether a comparison is of several algorithms, one agent each, whose runs say what the processor spent."""
+    kinds = [algorithm(agent) for agent in agents]
+    points = [point for runs in agents.values() for run in runs for point in run["history"]]
+    several = len(kinds) > 1 and None not in kinds and len(set(kinds)) == len(kinds)
+    return several and all("cpu_seconds" in point for point in points)
+
+
+def budget(agents: dict[str, list[Run]]):
+    """The figure of one agent of each algorithm: returns over steps, and over the processor's time."""
+    from matplotlib import pyplot, ticker
+
+    environment = next(iter(agents.values()))[0]["dataset"]
+    solved = threshold(environment, [run for runs in agents.values() for run in runs])
+    figure, panels = pyplot.subplots(1, 2, figsize=(9.1, 4.2), layout="constrained", sharey=True)
+    for panel, key in zip(panels, ("step", "cpu_seconds"), strict=True):
+        for agent, runs in agents.items():
+            draw_curves(panel, runs, ALGORITHMS[algorithm(agent)], key)
+        panel.grid(alpha=0.3)
+        if solved is not None:
+            panel.axhline(solved, color="black", lw=1.2, ls=":", zorder=0)
+    over_steps, over_seconds = panels
+    over_steps.set(xlabel="thousand steps", ylabel="return in evaluations", xlim=(0, None))
+    over_steps.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at / 1000:,.0f}"))
+    over_seconds.set(xlabel="seconds of the processor's time in training", xscale="log")
+    over_seconds.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at:g}"))
+    names = {agent: f"{in_words(agent, runs[0])[0]}, {len(runs)} seeds" for agent, runs in agents.items()}
+    lines = [pyplot.Line2D([], [], color=ALGORITHMS[algorithm(agent)], lw=2.8) for agent in agents]
+    legend_below(figure, dict(zip(names.values(), lines, strict=True)))
+    figure.suptitle(f"{environment}: returns over steps, and over what they cost", fontsize=12)
+    return figure
+
+
 def main(config: Config) -> None:
     """Read the runs, write the figures."""
     import matplotlib
@@ -206,8 +299,14 @@ def main(config: Config) -> None:
 
 
 def figures_of(runs: list[Run]) -> dict[str, Any]:
-    """A figure for each environment and comparison, by its name."""
-    return {name: learning_curves(agents) for name, agents in panels(runs).items()}
+    """The figures by their names; see the top of this file."""
+    shown, again = panels(runs), series(runs)
+    repeated = {f"{name}-{rest}" for name, others in again.items() for rest in others}
+    shown = {name: agents for name, agents in shown.items() if name not in repeated}
+    figures = {name: learning_curves(agents) for name, agents in shown.items()}
+    figures |= {f"{name}-again": made_again(others) for name, others in again.items()}
+    compared = [run["name"] for run in runs if "runs" in run and run["name"] in shown]
+    return figures | {f"{name}-budget": budget(shown[name]) for name in compared if has_budget(shown[name])}
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ Command:  python lab3/train_ppo.py --env LunarLander-v3
 Time:     2 minutes on one core
 Expect:   a test return of 244 on LunarLander-v3, the mean of five seeds between 218 and 277
 
-    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 499
+    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 497
     python lab3/train_ppo.py --env NavigationGoal-v0     exercise 3.3: 500,000 steps, a minute: 90
-    python lab3/train_ppo.py --env Pendulum-v1           continuous actions
+    python lab3/train_ppo.py --env Pendulum-v1           continuous actions, normally distributed
+    python lab3/train_ppo.py --env Pendulum-v1 --policy beta     between their bounds (Chou et al. 2017)
     python lab3/train_ppo.py --env CarRacing-v3          from frames, an hour or more: 778
     tensorboard --logdir lab3/model
 
@@ -52,6 +53,8 @@ class Config(RLConfig):
     """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
     activation: Literal["tanh", "relu"] = "tanh"
     """What stands between the layers."""
+    policy: Literal["gaussian", "beta"] = "gaussian"
+    """Distribution of continuous actions: normal, and clipped to their bounds, or Beta between these."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,7 +72,7 @@ class Config(RLConfig):
         )
 
     def describe(self) -> str:
-        return self.describe_run()
+        return self.describe_run(*(["beta"] if self.policy == "beta" else []))
 
 
 if __name__ == "__main__":

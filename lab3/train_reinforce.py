@@ -2,9 +2,9 @@
 
 Command:  python lab3/train_reinforce.py
 Time:     10 seconds on one core
-Expect:   a test return of 499 to 500 on CartPole-v1, with a learned value as the baseline
+Expect:   a test return of 496 to 500 on CartPole-v1, with a learned value as the baseline
 
-    python lab3/train_reinforce.py --baseline none           401 in the mean of five seeds
+    python lab3/train_reinforce.py --baseline none           480 in the mean of twenty seeds
     python lab3/train_reinforce.py --baseline standardise    500
     tensorboard --logdir lab3/model
 

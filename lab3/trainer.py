@@ -119,6 +119,7 @@ class RLTrainer(Trainer):
         self.shown: dict[str, float] = {}  # the latest of further scalars for TensorBoard
         self.began, self.ticks = time.monotonic(), 0
         self.tick_steps, self.tick_seconds = 0, 0.0
+        self.cpu_began, self.cpu_seconds = 0.0, 0.0  # the processor's time for training, whatever ran beside it
 
     # What an algorithm may override.
 
@@ -158,7 +159,7 @@ class RLTrainer(Trainer):
 
     def restore_more(self, content: dict[str, Any]) -> None:
         for name in PROGRESS:
-            setattr(self, name, content[name])
+            setattr(self, name, content.get(name, getattr(self, name)))  # older ones lack cpu_seconds
         if vector.restore(self.envs, content["envs"]) and content["observations"] is not None:
             self.observations = content["observations"].cpu().numpy()
             self.returns, self.ended = content["returns"].cpu().numpy(), content["ended"].cpu().numpy()
@@ -195,7 +196,7 @@ class RLTrainer(Trainer):
             self.log.graph(self.model, torch.from_numpy(np.zeros((1, *space.shape), space.dtype)).to(self.device))
         self.ticks = self.ticks_due()
         self.began, self.save_due = time.monotonic(), time.monotonic() + SAVE_SECONDS
-        self.tick_steps, self.tick_seconds = self.env_steps, self.seconds
+        self.tick_steps, self.tick_seconds, self.cpu_began = self.env_steps, self.seconds, time.process_time()
         self.network.train()
 
     def step_envs(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,6 +229,7 @@ class RLTrainer(Trainer):
         if not due and not self.signals.received:
             return
         self.seconds += time.monotonic() - self.began  # what follows is not training
+        self.cpu_seconds += time.process_time() - self.cpu_began
         if due:
             before, self.ticks = self.ticks, self.ticks_due()
             self.log_progress(bar)
@@ -241,7 +243,7 @@ class RLTrainer(Trainer):
             self.save_due = time.monotonic() + SAVE_SECONDS
         if self.signals.received:
             raise Interrupted(self.signals.received, self.folder)
-        self.began = time.monotonic()
+        self.began, self.cpu_began = time.monotonic(), time.process_time()
 
     def log_progress(self, bar: tqdm) -> None:
         """Losses and returns since the last time, for TensorBoard and the progress bar."""
@@ -286,7 +288,8 @@ class RLTrainer(Trainer):
     def end_evaluation(self, found: dict[str, float]) -> None:
         """Take down one evaluation: history, best weights, TensorBoard."""
         entry = {"step": self.env_steps, "episodes": len(self.curve), "updates": self.step}
-        self.history.append(entry | {"seconds": round(self.seconds, 3)} | found)
+        clocks = {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3)}
+        self.history.append(entry | clocks | found)
         better = found["return"] >= self.best_return  # of equals, the one that learned longer
         if better:
             self.best_step, self.best_return = self.env_steps, found["return"]
@@ -335,7 +338,7 @@ class RLTrainer(Trainer):
 
 
 # What a checkpoint holds of the fields above.
-PROGRESS = ("env_steps", "best_step", "best_return", "curve", "solved", "shown")
+PROGRESS = ("env_steps", "best_step", "best_return", "curve", "solved", "shown", "cpu_seconds")
 
 
 def thinned(curve: list[list[float]], points: int) -> list[list[float]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lab1.images import datasets
 from lab1.images.batches import ImageData
 from lab2 import train_gpt
 from lab2.language import corpus
-from lab3 import train_ppo
+from lab3 import compare_agents, train_ppo
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
@@ -95,4 +96,22 @@ def test_a_published_series_stands(tmp_path, monkeypatch, capsys, script, name, 
         script.main(parse(script.Config, ["--resume", str(folder), *more.split()], ""))
     with pytest.raises(UsageError, match="--batch-size: changed since"):
         script.main(parse(script.Config, ["--resume", str(folder), "--batch-size", "999"], ""))
+    assert snapshot(folder) == before
+
+
+def test_a_published_comparison_stands_and_shows_its_tables(tmp_path, capsys):
+    folder = tmp_path / "model" / "published" / "compare-CartPole-v1"
+    shutil.copytree(REPOSITORY / "lab3" / "model" / "published" / folder.name, folder)
+    before = snapshot(folder)
+    rows = compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder)], ""))
+    assert [row["runs"] for row in rows[:3]] == [20] * 3
+    said = capsys.readouterr().out
+    assert f"{folder} is finished: its results.json stands" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("reinforce less reinforce-none ")]
+    shown = ["20", "19.6 [-3.5, 42.7]", "75.7 [18.3, 133.2]", "48.8 [-6.0, 103.7]"]  # as in lab3/README.md
+    assert re.split(r"  +", line)[1:] == shown
+    with pytest.raises(UsageError, match="published runs stay as they are"):
+        compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder), "--seeds", "20"], ""))
+    with pytest.raises(UsageError, match="--learning-rate: changed since"):
+        compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder), "--learning-rate", "0.1"], ""))
     assert snapshot(folder) == before

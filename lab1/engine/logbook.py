@@ -6,12 +6,14 @@ import logging
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
 from lab1.engine import files
 from lab1.engine.config import UsageError
@@ -27,6 +29,11 @@ ASIDE = (
     *("name", "model_dir", "data_dir", "resume", "dry_run", "device", "compile", "threads", "vectorization"),
     "workers",
     *("evaluations", "evaluation_episodes", "test_episodes", "eval_interval", "patience"),
+)
+# Libraries that a number can depend on, as pip names them.
+LIBRARIES = (
+    *("numpy", "scipy", "scikit-learn", "gymnasium", "torchvision", "opencv-python"),
+    *("transformers", "tokenizers", "peft", "datasets"),
 )
 
 
@@ -62,14 +69,36 @@ def write_results(content: dict[str, Any], path: Path) -> None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Where a run was made: versions, the device's name, threads."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    """Where a run was made, as far as its numbers can depend on it: versions of Python, torch and the other libraries;
+    the device's name, threads, the system; the processor's name, the instructions that torch's own kernels use there
+    (``AVX2``, ``AVX512``; ``DEFAULT`` without either), and what multiplies NumPy's matrices."""
+    processor = _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
+        "libraries": dict(_versions(LIBRARIES)),
+        "system": platform.platform(),
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "blas": _blas(),
     }
+
+
+def _versions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
+
+
+def _blas() -> str | None:
+    # Such as "openblas 0.3.31 SkylakeX", with the processor that its kernels are for; None where NumPy brings none.
+    for one in threadpool_info():
+        if one["user_api"] == "blas" and "numpy" in one["filepath"]:
+            return " ".join(filter(None, (one["internal_api"], one["version"], one.get("architecture"))))
+    return None
 
 
 def _processor() -> str:

@@ -1,5 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017)."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from lab1.engine.config import require
 from lab3.algorithms.buffers import RolloutBuffer
-from lab3.models import ActorCritic
+from lab3.models import ActorCritic, BetaActorCritic
 from lab3.trainer import RLTrainer, clipped_loss, generalized_advantages, standardised
 
 
@@ -20,7 +22,13 @@ class PPOTrainer(RLTrainer):
 
     @staticmethod
     def network(config, **sizes: Any) -> ActorCritic:
-        return ActorCritic(**sizes, hidden=config.hidden, activation=config.activation)
+        bounds = [*sizes.get("low", [math.inf]), *sizes.get("high", [math.inf])]
+        beta, bounded = config.policy == "beta", all(map(math.isfinite, bounds))
+        require(
+            bounded or not beta, f"--policy beta: it is for continuous actions within bounds; {config.env} has others"
+        )
+        kind = BetaActorCritic if beta else ActorCritic
+        return kind(**sizes, hidden=config.hidden, activation=config.activation)
 
     def __init__(self, model: ActorCritic, config, envs: VectorEnv):
         """``config``: see ``lab3/train_ppo.py``."""

@@ -29,7 +29,7 @@ def results(folder: Path) -> dict:
 def without_seconds(content):
     """The same results without what depends on the machine's speed."""
     if isinstance(content, dict):
-        return {name: without_seconds(value) for name, value in content.items() if name != "seconds"}
+        return {name: without_seconds(value) for name, value in content.items() if "seconds" not in name}
     return [without_seconds(value) for value in content] if isinstance(content, list) else content
 
 
@@ -76,7 +76,10 @@ def test_curves_at_common_steps_by_hand():
 def test_summary_by_hand():
     def run(agent, value, solved, seconds):
         made = {"agent": agent, "parameters": 9, "seconds": seconds}
-        return made | ({"failed": "the loss is nan"} if value is None else {"test": {"return": value}}) | solved
+        if value is None:
+            return made | {"failed": "the loss is nan"} | solved
+        history = [{"step": 1, "return": 9.0}, {"step": 2, "return": value / 2}]
+        return made | {"test": {"return": value}, "history": history} | solved
 
     def at(step, seconds):
         return {"solved": {"threshold": 475.0, "step": step, "seconds": seconds}}
@@ -86,21 +89,55 @@ def test_summary_by_hand():
     dqn = [run("dqn", 300.0, at(10, 0.1), 1.0), run("dqn", None, {}, 3.0), run("dqn", 200.0, never, 2.0)]
     first, second = compare_agents.summary(ppo + dqn)
     assert (first["agent"], first["runs"], first["trained"], first["solved"]) == ("ppo", 3, 3, 2)
-    assert first["iqm"] == first["mean"] == 460
-    assert first["sd"] == pytest.approx(np.sqrt((60**2 + 40**2 + 20**2) / 2))
-    assert (first["low"], first["high"]) == (400, 500)  # all three the same with probability 1/27, more than 2.5 %
+    sd = np.sqrt((60**2 + 40**2 + 20**2) / 2)
+    assert (first["mean"], first["sd"], first["iqm"]) == (460, pytest.approx(sd), None)
+    # Student's t with 2 degrees of freedom: 4.3027.
+    half = pytest.approx(4.3027 * sd / np.sqrt(3), abs=1e-2)
+    assert (460 - first["low"], first["high"] - 460) == (half, half)
+    assert (first["last_mean"], first["last_sd"]) == (230, pytest.approx(sd / 2))
+    # All evaluations: 9 and half the test's return, so that their mean is 4.5 and a quarter of it.
+    assert (first["all_mean"], first["all_sd"]) == (119.5, pytest.approx(sd / 4))
     assert (first["step_to_threshold"], first["seconds_to_threshold"]) == (90, 0.9)  # the median of 50, 90, infinity
-    assert (second["runs"], second["trained"], second["iqm"], second["solved"]) == (3, 2, 250, 1)
+    assert (second["runs"], second["trained"], second["mean"], second["solved"]) == (3, 2, 250, 1)
     assert second["step_to_threshold"] is None
     assert second["seconds"] == 2
-    header, above, below = compare_agents.table([first, second]).splitlines()
-    assert "460.0 (400.0 to 500.0)" in above
+    header, above, below, note = compare_agents.table([first, second]).splitlines()
     assert "460.0 ± 52.9" in above
+    assert "328.6 to 591.4" in above
+    assert "230.0 ± 26.5      119.5 ± 13.2" in above
+    assert note == "± is the standard deviation over seeds; 95 % is of the mean, by Student's t"
     assert "2 of 3" in above
     assert below.index("never") + len("never") == above.index(" 90 ") + 3 == header.index("median step") + 11
     (row,) = compare_agents.summary([run("dqn", None, {}, 1.0)])
-    assert (row["iqm"], row["mean"], row["trained"]) == (None, None, 0)
+    assert (row["iqm"], row["mean"], row["last_mean"], row["low"], row["trained"]) == (None, None, None, None, 0)
     assert "failed" in compare_agents.table([row])
+    (row,) = compare_agents.summary(dqn[:1])  # a single run has no spread
+    assert (row["mean"], row["sd"], row["low"], row["last_mean"], row["last_sd"]) == (300, None, None, 150, None)
+    # Ten seeds: the interquartile mean of 2 .. 7, and its bootstrap.
+    values = [0.0, 1, 2, 3, 4, 5, 6, 7, 8, 90]
+    (row,) = compare_agents.summary([run("ppo", value, never, 1.0) for value in values])
+    assert (row["mean"], row["iqm"]) == (12.6, 4.5)
+    assert (row["low"], row["high"]) == interquartile_mean_interval(np.array(values))
+    assert compare_agents.table([row]).endswith(", and of 10 seeds or more of the interquartile mean, by a bootstrap")
+
+
+def test_differences_by_hand():
+    def run(agent, seed, test, last):
+        return {"agent": agent, "seed": seed, "test": {"return": test}, "history": [{"return": 0.0}, {"return": last}]}
+
+    runs = [run("ppo", 0, 10.0, 5.0), run("ppo", 1, 20.0, 5.0), run("ppo", 2, 30.0, 5.0), run("dqn", 1, 18.0, 1.0)]
+    # Seeds are told by their number and not by their place; one that only one of the two has, or that failed, is out.
+    runs += [run("dqn", 0, 14.0, 3.0), {"agent": "dqn", "seed": 2, "failed": "the loss is nan"}]
+    (row,) = compare_agents.differences(runs, ("ppo", "dqn"))
+    assert (row["agents"], row["seeds"]) == (("ppo", "dqn"), 2)
+    # -4 and 2: mean -1, sd 4.2426; t with one degree of freedom 12.706: 12.706 x 4.2426 / sqrt(2) = 38.119.
+    assert row["test"] == (-1, pytest.approx(-39.119, abs=1e-2), pytest.approx(37.119, abs=1e-2))
+    assert row["last"] == (3, pytest.approx(3 - 12.706, abs=1e-2), pytest.approx(3 + 12.706, abs=1e-2))
+    _, line = compare_agents.table_of_differences([row]).splitlines()
+    assert line.split("  ")[0] == "ppo less dqn"
+    assert row["all"] == tuple(value / 2 for value in row["last"])  # as the first evaluation is 0
+    assert line.endswith("-1.0 [-39.1, 37.1]        3.0 [-9.7, 15.7]          1.5 [-4.9, 7.9]")
+    assert compare_agents.differences(runs[:4], ("ppo", "dqn")) == []  # one pair has no spread
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +161,11 @@ def test_every_agent_and_seed_is_a_run_of_its_own_script(whole):
         assert own["config"]["seed"] == run["seed"]
         assert run["test"] == own["test"]
         assert run["history"] == [
-            {name: point[name] for name in ("step", "return", "seconds")} for point in own["history"]
+            {name: point[name] for name in ("step", "episodes", "return", "seconds", "cpu_seconds")}
+            for point in own["history"]
         ]
+        spent = [point["cpu_seconds"] for point in run["history"]]
+        assert 0 < spent[0] <= spent[-1]
         if run["agent"] == "ppo":
             # Two rollouts of 64 steps in each of 16 environments, less the steps that only reset.
             assert own["config"]["steps"] == 2100
@@ -211,6 +251,16 @@ def test_every_agent_has_its_own_configuration(agent):
     assert all(word in described for word in agent.split("-"))
 
 
+def test_one_learning_rate_for_all_agents():
+    config = compare_agents.Config(learning_rate=0.05)
+    assert [compare_agents.run_config(config, Path(), agent, 0).learning_rate for agent in config.agents] == [0.05] * 3
+    assert config.describe() == "compare-CartPole-v1-lr0.05"
+    own = compare_agents.Config()
+    assert own.describe() == "compare-CartPole-v1"
+    rates = [compare_agents.run_config(own, Path(), agent, 0).learning_rate for agent in own.agents]
+    assert rates == [2e-3, 2.3e-3, 8e-3]  # of lab3/config.py
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -223,6 +273,7 @@ def test_every_agent_has_its_own_configuration(agent):
         (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--steps", "0"], "--steps 0: at least 1 is needed"),
         (["--episodes", "0"], "--episodes 0: at least 1 is needed"),
+        (["--learning-rate", "0"], "--learning-rate 0.0: a positive number is needed"),
         (["--env", "Chess-v0"], "--env Chess-v0"),
         (["--env", "Pendulum-v1"], "--env Pendulum-v1: its actions are continuous; use --agents ppo"),
         (["--resume", "nowhere"], "no run 'nowhere'"),

@@ -161,6 +161,53 @@ def test_reinforce_is_drawn_over_the_episodes_it_trains_for():
     assert curves.get_ylim() == others.get_ylim()
 
 
+def compared(name, agents, seeds=2, **point):
+    """A comparison's results: agents by name, with the return of their last evaluations at seed 0."""
+    done = [
+        {"agent": agent, "seed": seed, "test": {"return": last}, "solved": None}
+        | {"history": [{"step": 10 * n, "episodes": n, "return": last + seed} | point for n in (1, 2)]}
+        for agent, last in agents.items()
+        for seed in range(seeds)
+    ]
+    return {"name": name, "dataset": "CartPole-v1", "runs": done}
+
+
+def test_a_comparison_made_again_is_shown_beside_the_first():
+    first = compared("compare", {"reinforce": 100, "reinforce-none": 200, "ppo": 300})
+    faster, other = compared("compare-lr0.1", {"reinforce": 110}), compared("compare-AVX2", {"reinforce-none": 220})
+    apart = compared("compare2", {"ppo": 1})
+    assert plot.series([first, apart]) == {}
+    again = plot.series([faster, first, other, apart])
+    assert {name: list(others) for name, others in again.items()} == {"compare": ["default", "lr0.1", "AVX2"]}
+    left, right = plot.made_again(again["compare"]).get_axes()  # PPO was not made again
+    assert [panel.get_title() for panel in (left, right)] == ["REINFORCE, learned value", "REINFORCE, no baseline"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["default", "lr0.1", "AVX2"]
+    dots = [[line for line in panel.lines if line.get_marker() == "o"] for panel in (left, right)]
+    assert data(dots[0]) == [[(100, 0), (101, 0)], [(110, 1), (111, 1)]]
+    assert data(dots[1]) == [[(200, 0), (201, 0)], [(220, 2), (221, 2)]]
+    figures = plot.figures_of([first, faster, other, apart])
+    assert list(figures) == ["compare", "compare2", "compare-again"]
+
+
+def test_what_agents_cost_is_drawn_over_the_processors_time():
+    agents = plot.panels([compared("c", {"ppo": 1, "dqn": 2}, cpu_seconds=3.0)])["c"]
+    assert plot.has_budget(agents)
+    for dqn, run_ in zip(agents["dqn"], agents["ppo"], strict=True):
+        dqn["history"][1] |= {"cpu_seconds": 40.0}
+        run_["history"][1] |= {"cpu_seconds": 4.0}
+    steps, seconds = plot.budget(agents).get_axes()
+    # Of each agent two thin lines and the mean, then the threshold.
+    assert data(steps.lines[:2]) == [[(10, 1), (20, 1)], [(10, 2), (20, 2)]]
+    assert data(seconds.lines[:2]) == [[(3, 1), (4, 1)], [(3, 2), (4, 2)]]
+    assert data(seconds.lines[3:5]) == [[(3, 2), (40, 2)], [(3, 3), (40, 3)]]
+    assert (steps.get_xlabel(), seconds.get_xscale()) == ("thousand steps", "log")
+    assert [len(panel.lines) for panel in (steps, seconds)] == [7, 7]
+    # Nothing is drawn of what is not told, of two agents in one colour, of a single one, of one that is not known.
+    assert not plot.has_budget(plot.panels([compared("c", {"ppo": 1, "dqn": 2})])["c"])
+    for names in (("dqn", "double-dqn"), ("ppo",), ("ppo", "mine")):
+        assert not plot.has_budget(plot.panels([compared("c", dict.fromkeys(names, 1), cpu_seconds=3.0)])["c"])
+
+
 def test_the_threshold_of_an_environment_that_no_run_reached():
     racing = run("ppo", [1, 2], 3, "CarRacing-v3")
     curves, tests = plot.learning_curves({"ppo": [racing]}).get_axes()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted, RunFailed, UsageError
 from lab1.engine.launch import parse
 from lab3 import train_dqn, train_ppo, train_reinforce
@@ -39,6 +40,7 @@ UPDATE = {
     "dqn": {"update/q", "update/epsilon"},
     "reinforce": {"update/policy loss", "update/value loss", "update/entropy"},
 }
+CLOCKS = ("seconds", "cpu_seconds")
 COMMON = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16".split()
 
 # The script, with one call in its life struck: the process sends itself a real signal.
@@ -79,7 +81,7 @@ def results(folder):
 
 def without_clocks(value):
     if isinstance(value, dict):
-        return {key: without_clocks(item) for key, item in value.items() if key != "seconds"}
+        return {key: without_clocks(item) for key, item in value.items() if key not in CLOCKS}
     return [without_clocks(item) for item in value] if isinstance(value, list) else value
 
 
@@ -177,6 +179,19 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     assert len(after["history"]) == 6  # four evaluations are spread over the whole, twice as long
 
 
+def test_the_processors_time_goes_on_over_a_resume_and_counts_from_zero_in_an_older_run(tmp_path):
+    folder = run("reinforce", *SMALL["reinforce"], *COMMON, "--model-dir", tmp_path)
+    before = [point["cpu_seconds"] for point in results(folder)["history"]]
+    assert 0 < before[0] < before[-1] < 60
+    saved = checkpoint.load(folder / "last.pt")
+    del saved["cpu_seconds"]
+    for known in (1000.0, None):
+        checkpoint.save(saved | ({"cpu_seconds": known} if known else {}), folder / "last.pt")
+        trainer = set_up(parse(train_reinforce.Config, ["--resume", str(folder), "--episodes", "60"], ""))
+        trainer.train()
+        assert 0 < trainer.history[-1]["cpu_seconds"] - (known or 0) < 60
+
+
 def test_box2d_goes_on_at_an_episodes_beginning(tmp_path, monkeypatch):
     flags = ["--env", "LunarLander-v3", *SMALL["dqn"], *COMMON, "--model-dir", tmp_path]
     trainer = set_up(parse(train_dqn.Config, list(map(str, flags)), ""))
@@ -236,11 +251,29 @@ def test_the_car_learns_from_frames_with_ppo_and_with_dqn(tmp_path):
     assert all(parameter.grad.abs().sum() > 0 for parameter in dqn.model.trunk.parameters())
 
 
-def test_continuous_actions_with_ppo(tmp_path):
-    folder = run("ppo", "--env", "Pendulum-v1", *SMALL["ppo"], *COMMON, "--model-dir", tmp_path)
+@pytest.mark.parametrize("policy", ["gaussian", "beta"])
+def test_continuous_actions_with_ppo(tmp_path, policy):
+    flags = ["--env", "Pendulum-v1", "--policy", policy, *SMALL["ppo"], *COMMON]
+    folder = run("ppo", *flags, "--model-dir", tmp_path)
+    assert folder.name == {"gaussian": "ppo-Pendulum-v1-seed0", "beta": "ppo-beta-Pendulum-v1-seed0"}[policy]
     actions = load_agent(folder).act(np.array([[1, 0, 0], [-1, 0, 8]], np.float32))
     assert actions.shape == (2, 1)
     assert np.abs(actions).max() <= 2
+    sampled = load_agent(folder, actions="sampled").act(np.zeros((500, 3), np.float32))
+    assert 1 < np.abs(sampled).max() <= 2
+    assert (np.abs(sampled) == 2).any() == (policy == "gaussian")  # which is clipped to the bounds
+
+
+def test_the_beta_policy_learns_from_what_it_did(tmp_path):
+    # Ratios of new to old probability are 1 before the first update: actions survive the buffer unchanged.
+    config = train_ppo.Config(env="Pendulum-v1", policy="beta", model_dir=tmp_path, steps=64, rollout=16, num_envs=4)
+    trainer = set_up(config)
+    trainer.open()
+    trainer.begin()
+    rollout = trainer.estimate(trainer.collect())
+    found = trainer.compare(rollout)
+    assert found["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert found["clip_fraction"] == 0
 
 
 def test_the_best_evaluation_is_tested_not_the_last(tmp_path, monkeypatch):
@@ -334,6 +367,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     [
         ("train_ppo", ["--env", "NoSuchThing-v0"], ["--env NoSuchThing-v0", "NoSuchThing"]),
         ("train_dqn", ["--env", "Pendulum-v1"], ["--env Pendulum-v1", "continuous", "train_ppo.py"]),
+        ("train_ppo", ["--policy", "beta"], ["--policy beta", "continuous actions within bounds", "CartPole-v1"]),
         ("train_reinforce", ["--env", "MountainCarContinuous-v0"], ["continuous", "REINFORCE"]),
         ("train_ppo", ["--env", "Acrobot-v1", "--vectorization", "native"], ["--vectorization native", "Acrobot-v1"]),
     ],

@@ -5,13 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 from lab1.engine.optimizer import FlatAdam
 from lab3 import train_dqn, train_ppo, train_reinforce
 from lab3.algorithms.dqn import DQNTrainer
 from lab3.algorithms.start import set_up
-from lab3.models import ActorCritic, Policy, QNetwork, acting
+from lab3.models import ActorCritic, BetaActorCritic, Policy, QNetwork, acting
 from lab3.trainer import (
     clipped_loss,
     discounted_returns,
@@ -130,6 +131,41 @@ def test_the_gaussian_policy_against_torch():
     assert policy.greedy(np.array([[3.0, 0.5]])).tolist() == [[1.0, 0.5]]
 
 
+def test_the_beta_policy_against_torch():
+    torch.manual_seed(0)
+    low, high = torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 7.0])
+    policy = BetaActorCritic([4], 2, low.tolist(), high.tolist())
+    outputs = 2 * torch.randn(5, 4)
+    alpha, beta = (1 + torch.nn.functional.softplus(outputs)).chunk(2, -1)
+    between = torch.distributions.AffineTransform(low, high - low)
+    reference = torch.distributions.TransformedDistribution(torch.distributions.Beta(alpha, beta), between)
+    actions = reference.sample()
+    assert torch.allclose(policy.log_probs(outputs, actions), reference.log_prob(actions).sum(-1), atol=1e-5)
+    # The entropy of a transformed variable is that of the variable plus the mean log of the slope.
+    entropies = torch.distributions.Beta(alpha, beta).entropy() + (high - low).log()
+    assert torch.allclose(policy.entropy(outputs), entropies.sum(-1).mean())
+    drawn = policy.sample(outputs[:1].numpy(), policy.noise(20_000))
+    mean, sd = reference.base_dist.mean[0], reference.base_dist.stddev[0]
+    assert drawn.dtype == np.float32
+    assert drawn.mean(0) == pytest.approx((low + (high - low) * mean).numpy(), abs=0.05)
+    assert drawn.std(0) == pytest.approx(((high - low) * sd).numpy(), abs=0.05)
+    # A uniform number's quantile: half of the actions lie below that of 1/2.
+    middle = torch.from_numpy(
+        (policy.sample(outputs.numpy(), np.full((5, 2), 0.5)) - policy.low) / np.array([2.0, 5.0])
+    )
+    below = scipy.special.betainc(alpha.double().numpy(), beta.double().numpy(), middle.double().numpy())
+    assert below == pytest.approx(0.5, abs=1e-5)
+    assert policy.greedy(outputs.numpy()) == pytest.approx(
+        (low + (high - low) * alpha / (alpha + beta)).numpy(), abs=1e-5
+    )
+    # The outermost numbers stay inside the bounds, where the density is not 0.
+    ends = policy.sample(outputs.numpy(), np.array([[0.0, 1.0]] * 5))
+    assert (ends > policy.low - 1e-6).all() and (ends < policy.high + 1e-6).all()
+    assert torch.isfinite(policy.log_probs(outputs, torch.from_numpy(ends))).all()
+    assert "log_std" not in dict(policy.named_parameters())
+    assert set(policy.state_dict()) == set(dict(policy.named_parameters()))  # bounds are arguments, and no weights
+
+
 def test_networks_begin_as_they_should():
     torch.manual_seed(0)
     model = ActorCritic([8], 4, hidden=(64, 64))
@@ -164,11 +200,12 @@ def test_frames_go_through_every_network():
     [
         lambda: Policy([4], 3, hidden=(8,), activation="relu"),
         lambda: ActorCritic([4], 2, low=[-1.0, -1.0], high=[1.0, 1.0]),
+        lambda: BetaActorCritic([4], 2, low=[-1.0, -1.0], high=[1.0, 1.0]),
         lambda: ActorCritic([4, 64, 64], 5, hidden=(16,)),
         lambda: QNetwork([4], 3, hidden=(16, 8)),
         lambda: QNetwork([4], 3, dueling=True),
     ],
-    ids=["policy", "continuous", "frames", "values", "dueling"],
+    ids=["policy", "continuous", "beta", "frames", "values", "dueling"],
 )
 def test_a_network_acts_by_what_it_says(network):
     torch.manual_seed(0)

@@ -89,9 +89,9 @@ def exercises(page: Page) -> None:
     page.says("lies on the object in {} % of {} test images", 100 * cam["pointing_game"]["cam"]["mean"], cam["images"])
     test = read("lab2", "gpt-6x192-seed0")["test"]
     page.says("{} nats a character (perplexity {}) on the last {} % of the poem", test["loss"], test["perplexity"], 5)
-    decoding = read("lab2", "generate-gpt-6x192-seed0")["decoding"]
-    repeated = [100 * decoding[way]["repetition"] for way in ("greedy", "sampling")]
-    page.says("{} % of greedy text's 4-grams repeated, {} % of sampled", *repeated)
+    small, large = (read("lab2", f"generate-gpt-{size}-seed0")["decoding"] for size in ("5x96", "6x192"))
+    repeated = [100 * decoding[way]["repetition"] for decoding in (small, large) for way in ("greedy", "sampling")]
+    page.says("{} % of greedy text's 4-grams repeated, {} % of sampled text's; {} and {} % once", *repeated)
     page.says(
         "{}, {}, {} and {} % test accuracy on Rotten Tomatoes",
         *(fmean(percent(runs)) for runs in lab2.films().values()),
@@ -103,9 +103,12 @@ def exercises(page: Page) -> None:
     page.says(
         "nDCG@10 of {} for BM25, {} for vectors, {} for both, on the {} test", *scores, len(search["bm25"]["queries"])
     )
-    value = lab3.returns(lab3.REINFORCE["learned value"])
+    value = lab3.returns(lab3.baseline("learned value", "Intel"))
     page.says("a test return of {} to {} on CartPole-v1, with a learned value", min(value), max(value))
     page.says("a test return of {} on CartPole-v1 |", fmean(lab3.returns(lab3.DQN["CartPole-v1, returns of 10 steps"])))
+    ppo, dqn = (fmean(lab3.returns(f"{name}-CartPole-v1")) for name in ("ppo", "dqn"))
+    three = ppo, dqn, fmean(value)
+    page.says("a mean test return of {} to {} for PPO, DQN and REINFORCE", min(three), max(three))
     lander = lab3.returns("ppo-LunarLander-v3")
     page.says(
         "a test return of {} on LunarLander-v3, the mean of five seeds between {} and {}",
@@ -137,6 +140,6 @@ def times(page: Page) -> None:
     page.about("`python lab3/train_reinforce.py` | {} seconds on one core |", spent(lab3.runs(compared[2]), 1))
     page.about("--env LunarLander-v3` | {} minutes on one core |", spent(lab3.runs("ppo-LunarLander-v3")))
     page.about(
-        "| {} minutes on one core | a table", sum(sum(each(lab3.runs(name), "seconds")) for name in compared) / 60
+        "| {} minutes on one core | a mean", sum(sum(each(lab3.runs(name), "seconds")) for name in compared) / 60
     )
     page.leave(f"{UNTRACED}: minutes", r"compare_gradients\.py` \| 20 minutes|--evaluate` \| 1 minute ")

@@ -31,7 +31,7 @@ def check(page: Page) -> None:
     for part in (first_table, data, gpt, decoding, classes, choices, documents):
         page.part(part)
     page.leave("tolerances of the tests", r"hold the logits to 1e-4")
-    page.leave("seeds to type", r"# the table; --seed 1 and 2, too|# and seeds 1, 2")
+    page.leave("seeds to type", r"# the table, seed 0|# and --seed 1, 2|# and --seed 2")
 
 
 def run(name: str) -> Run:
@@ -56,6 +56,7 @@ def data(page: Page) -> None:
     page.leave("sizes of data sets", r"532,106 characters|[\d,]+ / [\d,]+ / [\d,]+ (?:sentences|questions)")
     page.leave("sizes of data sets", r"8,980 texts of the official 120,000; 1,000; the official test set of 7,600")
     page.leave("sizes of data sets", r"1,400 abstracts on aerodynamics, 113 \+ 112 queries|fold 0: ")
+    page.leave("sizes of data sets", r"10,001 of the training texts|250 of each class validate")
     page.leave(
         "grades of Cranfield",
         r"original\s+grades,\s+1\s+\(best\)\s+to\s+4,\s+became\s+4\s+to\s+1;\s+-1,[^.]*became\s+4\.",
@@ -76,14 +77,25 @@ def gpt(page: Page) -> None:
     nano = (PRESETS["nano"][name] for name in (*names, "steps"))
     page.says("# {} layers, {} wide, context {}, {} small steps", *nano)
     page.leave("shares of the poem", r"The first 90 % of the poem.*, the next 5 % .*, the last 5 % are")
-    size = one["parameters"], settings["steps"], settings["batch_size"]
-    page.says("| {} parameters, {} steps of {} windows, one seed |", *size)
-    keys = {"loss": "loss", "perplexity": "perplexity", "bits per character": "bits_per_character"}
-    page.table("Exercise 1", "steps of", lambda label: [part[keys[label.split(" (")[0]]] for part in parts])
-    page.says("Over the whole last tenth of the poem the loss is {}.", fmean(part["loss"] for part in parts))
+    small = run("gpt-5x96-seed0")
+    for before, trained in (("nanoGPT).", one), ("gpt-5x96.png)):", small)):
+        size = trained["parameters"], trained["config"]["steps"], trained["config"]["batch_size"]
+        page.says(f"{before} | {{}} parameters, {{}} steps of {{}} windows, one seed |", *size)
+        page.table("Exercise 1", f"| {size[0]:,} parameters", losses(trained))
+    page.leave("a number format", r"rounded to 16 bits")
+    page.leave("a bound that the lines below it show", r"both losses by less than 0\.00001")
+    page.says(
+        "Over the whole last tenth of the poem the loss of the large one is {}.", fmean(part["loss"] for part in parts)
+    )
     page.says("With a weight decay of {} instead of {} (", weaker["config"]["weight_decay"], settings["weight_decay"])
     page.says("low, validation loss at {}.", weaker["validation"]["loss"])
     page.leave("settings of sampling", r"with top-p 0\.95")
+
+
+def losses(trained: Run):
+    """How the table of a GPT has a row: validation and test."""
+    keys = {"loss": "loss", "perplexity": "perplexity", "bits per character": "bits_per_character"}
+    return lambda label: [trained[part][keys[label.split(" (")[0]]] for part in ("validation", "test")]
 
 
 def decoding(page: Page) -> None:
@@ -97,11 +109,19 @@ def decoding(page: Page) -> None:
         "the same {} passages of the test part by {} characters", *map(found["config"].get, ("samples", "length"))
     )
 
+    for name, size, header in (("6x192", "{}M parameters |", "2.7M"), ("5x96", "{}M parameters ([figure]", "0.6M")):
+        page.says(f"| decoding, GPT of {size}", run(f"gpt-{name}-seed0")["parameters"] / 1e6)
+        page.table("Exercise 2", f"GPT of {header} parameters", ways(run(f"generate-gpt-{name}-seed0")))
+
+
+def ways(found: Run):
+    """How the table of ways to decode has a row."""
+
     def row(label: str):
         label = re.sub(r"(top-.), . ", r"\1 ", label)
         return [100 * found["decoding"][label][measure] for measure in ("distinct_1", "distinct_2", "repetition")]
 
-    page.table("Exercise 2", "| decoding |", row)
+    return row
 
 
 # 3.1 to 3.3
@@ -245,7 +265,9 @@ def documents(page: Page) -> None:
     }
     page.table("Exercise 3.3", "| difference in nDCG@10 |", lambda label: paired_interval(*pairs[label]))
     page.says("(Student's t, n = {} queries)", queries)
-    page.says("nDCG by query correlates at {}", correlation(bm25, dense))
+    r, half = correlation(bm25, dense), 1.96 / math.sqrt(queries - 3)  # Fisher's z
+    ends = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    page.says("nDCG by query correlates at {} [{}, {}] (95 %, Fisher's z, n = {})", r, *ends, queries)
     worst = [set(sorted(range(queries), key=scores.__getitem__)[: queries // 4]) for scores in (bm25, dense)]
     page.says(
         "the worst {} queries of each share {} ({} by chance)", queries // 4, len(worst[0] & worst[1]), queries / 16

@@ -16,9 +16,9 @@ from tests.readme.runs import seeds as runs_of
 
 # A row of a table, by its first cell: the name of its runs without "-seed0".
 REINFORCE = {
-    "no baseline": "reinforce-none-CartPole-v1",
-    "standardised returns": "reinforce-standardise-CartPole-v1",
-    "learned value": "reinforce-value-CartPole-v1",
+    "no baseline": "reinforce-none",
+    "standardised returns": "reinforce-standardise",
+    "learned value": "reinforce-value",
 }
 DQN = {
     "CartPole-v1, returns of 10 steps": "dqn-CartPole-v1",
@@ -84,10 +84,8 @@ def row_of(names: dict[str, str], sizes: bool = True):
 
 
 def first_table(page: Page) -> None:
-    none, standardised, value = (fmean(returns(name)) for name in REINFORCE.values())
-    page.says(
-        "CartPole {} with standardised returns or a learned value, {} without", fmean((standardised, value)), none
-    )
+    value, none = (fmean(last(baseline(label, "Intel"))) for label in ("learned value", "no baseline"))
+    page.says("it ends at {} with a learned value, at {} without a baseline", value, none)
     ten, one, lander = (fmean(returns(name)) for name in DQN.values())
     page.says("CartPole {} with returns of {} steps, {} with {}; LunarLander {}", ten, 10, one, 1, lander)
     cartpole, _, lander = (fmean(returns(name)) for name in PPO.values())
@@ -103,6 +101,10 @@ def measured(page: Page) -> None:
     page.says("over {} episodes that always start alike", run["config"]["evaluation_episodes"])
     page.says("once, over {} episodes with other starts", run["config"]["test_episodes"])
     page.says("a mean of their last {} training episodes", 20)
+    page.says("an Intel Xeon the comparison of {} seeds", len(runs("compare-CartPole-v1/reinforce")))
+    page.says("CartPole-v1 over {} seeds, and the tests]", len(runs("compare-CartPole-v1/reinforce")))
+    page.says("by algorithm over {} seeds, and the tests]", len(runs("dqn-CartPole-v1")))
+    page.leave("the 95 % of an interval", r"mean difference, 95 % by")
     thresholds = [runs(name)[0]["solved"]["threshold"] for name in PPO.values()]
     page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
 
@@ -121,28 +123,61 @@ def evaluations(name: str) -> list[list[float]]:
 
 
 def reinforce(page: Page) -> None:
-    none, standardised, value = REINFORCE.values()
-    episodes = runs(none)[0]["config"]["episodes"]
-    page.says("| {} episodes, {} seeds |", episodes, len(runs(none)))
-    page.table("Exercise 2", "episodes, ", row_of(REINFORCE, sizes=False))
-    page.says("# CartPole-v1, a learned value, {} episodes", episodes)
-    page.says("learning rate and {} episodes a step", runs(none)[0]["config"]["num_envs"])
-    early = [at for run in runs(none) if (at := first_at(run, 475, "episodes"))]
-    page.says("{} seeds have an evaluation of {} or more within {} episodes", len(early), 475, max(early))
-    needed = [first_at(run, 475, "episodes") for run in runs(value)]
-    page.says("the learned value needs {} to {}.", min(needed), max(needed))
-    page.says("all {} seeds end at {};", last(value).count(500), 500)
-    below = [end for end in last(standardised) if end < 500]
-    page.says("{} do, the others between {} and {};", last(standardised).count(500), min(below), max(below))
-    never = sum(max(returns) < 300 for returns in evaluations(none))
-    page.says("{} does, and {} seeds were never above {}", last(none).count(500), never, 300)
+    def row(label: str, where: str):
+        name = baseline(label, where)
+        same, tests = runs(name), returns(name)
+        early = median(first_at(run, 475, "episodes") or math.inf for run in same)
+        solved = [run["solved"]["step"] if run["solved"] else math.inf for run in same]
+        reached = len(same) - solved.count(math.inf), len(same)
+        return *mean_sd(tests), min(tests), *mean_sd(last(name)), early, *reached, median(solved)
 
     def difference(label: str):
-        names = {"none": none, "standardised": standardised, "learned value": value}
-        return paired_interval(*(last(names[name]) for name in label.split(" minus ")))
+        what, pair = label.split(": ")
+        names = [
+            {"none": "no baseline", "standardised": "standardised returns"}.get(one, one)
+            for one in pair.split(" less ")
+        ]
+        of = last if what == "last evaluation" else lambda name: [first_at(run, 475, "episodes") for run in runs(name)]
+        return [
+            number
+            for where in ("Intel", "AMD")
+            for number in paired_interval(*(of(baseline(name, where)) for name in names))
+        ]
 
-    page.table("Exercise 2", "| difference in the last evaluation |", difference)
-    page.says("(Student's t, n = {} pairs of seeds) |", len(runs(none)))
+    (both, few) = ({label: runs(baseline(label, where)) for label in REINFORCE} for where in ("Intel", "AMD"))
+    settings = both["no baseline"][0]["config"]
+    page.says("| {} episodes | seeds, processor |", settings["episodes"])
+    page.says("| first evaluation of {} or more: median episode |", 475)
+    page.table("Exercise 2", "| seeds, processor |", row, keys=2)
+    page.says("# CartPole-v1, a learned value, {} episodes", settings["episodes"])
+    page.says("| Intel, n = {} pairs | AMD, n = {} pairs |", *(len(kind["no baseline"]) for kind in (both, few)))
+    page.says("episodes to {}: learned", 475)
+    page.table("Exercise 2", "| difference [95 %", difference)
+    page.says("learning rate ({}) and {} episodes a step", settings["learning_rate"], settings["num_envs"])
+    ends = {label: last(baseline(label, "Intel")) + last(baseline(label, "AMD")) for label in REINFORCE}
+    high = {label: sum(end >= 495 for end in values) for label, values in ends.items()}
+    page.says(
+        "all {} seeds end at {} or more, without a baseline {} do", high["learned value"], 495, high["no baseline"]
+    )
+    standardised = last(baseline("standardised returns", "Intel")), last(baseline("standardised returns", "AMD"))
+    page.says("{} of {} seeds end at {} on one processor", standardised[0].count(500), len(standardised[0]), 500)
+    page.says("processor, {} of {} on the other", standardised[1].count(500), len(standardised[1]))
+    more, less = last(baseline("no baseline", "Intel")), last(baseline("no baseline", "AMD"))
+    welch = stats.ttest_ind(more, less, equal_var=False).confidence_interval()
+    page.says("explain, {} to {}: {} [{}, {}]", fmean(more), fmean(less), fmean(more) - fmean(less), *welch)
+    page.says("Welch's t, n = {} and {}). Why", len(more), len(less))
+    parted = [
+        next(a["episodes"] for a, b in zip(one["history"], other["history"], strict=True) if a["return"] != b["return"])
+        for label in REINFORCE
+        for one, other in zip(both[label], few[label], strict=False)
+    ]
+    page.says("seeds {} to {} parted between episodes {} and {}.", 0, 4, min(parted), max(parted))
+
+
+def baseline(label: str, where: str) -> str:
+    """The runs of a baseline on one processor."""
+    name = REINFORCE[label]
+    return f"compare-CartPole-v1/{name.removesuffix('-value')}" if "Intel" in where else f"{name}-CartPole-v1"
 
 
 def dqn(page: Page) -> None:
@@ -163,7 +198,6 @@ def dqn(page: Page) -> None:
     more, *ends = paired_interval(high[ten], high[one])
     page.says("is {} of {} evaluations [{}, {}]", more, 20, *ends)
     page.says("Student's t, n = {} pairs of seeds). On", len(best))
-    page.leave(RECORDED, r"all\s+five\s+standardised\s+seeds\s+end\s+at\s+500")
     page.leave(RECORDED, r"ten steps give 14 to 19 of 20, and one step an early evaluation of 394")
     page.leave("trials that are not published", r"among 1, 3, 5 and 10|on seeds 100 to 103|tried on seed 100")
     page.says("all {} seeds end above {}.", sum(end > 260 for end in last(lander)), 260)
@@ -218,7 +252,7 @@ def elsewhere(page: Page) -> None:
         "numbers of RL Baselines3 Zoo and CleanRL, linked above",
         r"\| (?:v2: )?-?[\d.]+ ± [\d.]+(?: \([\d,]+\))? (?=\|)",
     )
-    page.leave("numbers of RL Baselines3 Zoo and CleanRL, linked above", r"mean ± sd, 3 seeds, 500,000 steps")
+    page.leave("numbers of RL Baselines3 Zoo and CleanRL, linked above", r"^\| steps in brackets \|.*$")
 
 
 def ended(how: str, actions: str) -> list[float]:
