@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lab1.engine.config import require
+from lab1.engine.metrics import count_macs as count_macs
 from lab1.engine.registry import NETWORKS as NETWORKS
 from lab1.engine.registry import build as build
 from lab1.engine.registry import describe as describe
@@ -154,13 +154,7 @@ class CNN(nn.Module):
     residual = False
 
     def __init__(
-        self,
-        depth: int,
-        width: int = 16,
-        norm: str = "batch",
-        in_channels: int = 3,
-        classes: int = 10,
-        init: str = "he",
+        self, depth: int, width: int = 16, norm: str = "batch", in_channels: int = 3, classes: int = 10, init="he"
     ):
         """Args:
         depth: number of two-convolution blocks.
@@ -338,13 +332,3 @@ class FastCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images -> logits ``[N, classes]``; divided by 9, they begin small, and the linear layer learns slowly."""
         return self.head(self.features(x).amax((2, 3))) / 9
-
-
-def count_macs(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one input of this shape, such as ``(3, 32, 32)``."""
-    training = model.training
-    device = next(model.parameters()).device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, *input_shape, device=device))
-    model.train(training)
-    return counter.get_total_flops() // 2  # a multiplication and an addition count as two

@@ -21,6 +21,7 @@ from lab1.engine.figures import confusion_figure
 from lab1.engine.finished import shown
 from lab1.engine.logbook import tagged
 from lab1.engine.metrics import Averages, by_class, classification_loss, confusion_matrix, in_words
+from lab1.engine.optimizer import bare_step, spare_the_compiler
 from lab1.engine.registry import load_weights
 from lab1.engine.run import Run
 from lab1.engine.signals import StopSignals
@@ -60,11 +61,14 @@ class Trainer(Run):
         self.device = find_device(config.device)
         distributed.start(self.device)
         self.model = distributed.shared_statistics(model, self.device).to(self.device)
+        if not config.compile:
+            spare_the_compiler()
         self.compiled = torch.compile(self.model) if config.compile else self.model
         self.network = DistributedDataParallel(self.compiled) if distributed.world_size() > 1 else self.compiled
         if distributed.rank() > 0:
             torch.manual_seed(config.seed + 1_000_003 * distributed.rank())  # other dropout than the first process's
         self.optimizer = self.make_optimizer()
+        self.optimizer_step = self.optimizer.step if config.compile else bare_step(self.optimizer)
         bf16 = torch.autocast(self.device.type, torch.bfloat16)
         self.autocast = bf16 if config.precision == "bf16" else contextlib.nullcontext()
         self.epochs = min(config.epochs, 2) if config.dry_run else config.epochs
@@ -171,7 +175,7 @@ class Trainer(Run):
         (loss if share == 1 else loss * share).backward()
         if self.max_gradient_norm is not None:
             self.clip_gradients(self.max_gradient_norm)
-        self.optimizer.step()
+        self.optimizer_step()
         self.step += 1
         return {"loss": loss.detach(), **metrics}
 

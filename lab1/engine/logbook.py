@@ -202,14 +202,14 @@ class Logbook:
                 logging.disable(logging.NOTSET)
                 model.train(training)
 
-    def images(self, tag: str, images: torch.Tensor, step: int, columns: int = 8) -> None:
-        """A grid of images ``[N, C, H, W]`` of any range; each is stretched to 0 .. 1 for the eye."""
+    def images(self, tag: str, images: torch.Tensor, step: int) -> None:
+        """A grid of images ``[N, C, H, W]`` of any range, eight in a row; each is stretched to 0 .. 1 for the eye."""
         if self.writer is None or len(images) == 0:
             return
-        from torchvision.utils import make_grid
-
-        grid = make_grid(images.float().cpu(), nrow=columns, normalize=True, scale_each=True)
-        self.writer.add_image(tag, grid, step)
+        images = images.float().cpu()
+        low, high = (limit(images, (1, 2, 3), keepdim=True) for limit in (torch.amin, torch.amax))
+        stretched = (images - low) / (high - low).clamp(min=1e-5)
+        self.writer.add_images(tag, torch.nn.functional.pad(stretched, [1] * 4), step)
 
     def figure(self, tag: str, figure: Any, step: int) -> None:
         """A Matplotlib figure, drawn by Agg whatever backend is set."""

@@ -1,5 +1,5 @@
 """What a batch is measured by: the loss and accuracy of a classifier, their means, and how people read them; and how
-sure a comparison can be: confidence intervals over examples and over runs.
+sure a comparison can be: confidence intervals over examples and over runs. And what a network costs.
 
 One convention holds in all labs. Tables give mean and standard deviation over n seeds. A 95 % interval of n runs comes
 from ``over_runs``: Student's t for few of them, the interquartile mean and its bootstrap from ten on. Ratios go by way
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lab1.engine import distributed
 
@@ -210,3 +211,13 @@ def on_common_steps(
     steps = np.linspace(first, max(first, last), points)
     rows = [np.interp(steps, *zip(*((at["step"], at[key]) for at in run), strict=True)) for run in histories]
     return steps, np.stack(rows)
+
+
+def count_macs(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of convolutions and linear layers for one input of this shape, such as ``(3, 32, 32)``."""
+    training = model.training
+    device = next(model.parameters()).device
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, *input_shape, device=device))
+    model.train(training)
+    return counter.get_total_flops() // 2  # a multiplication and an addition count as two

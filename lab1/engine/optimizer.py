@@ -1,10 +1,34 @@
 """Adam over one vector that holds all parameters: for small networks most of a step is calling one kernel a layer."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.adam import adam
+
+
+def spare_the_compiler() -> None:
+    """Keep ``torch.optim`` from importing torch's compiler, where nothing is to be compiled: a second of every start.
+
+    At their first call some methods of every optimizer import it for one purpose, to make a version of themselves that
+    is never compiled; that version is noted on the method, and here the method itself is. A torch that does this in
+    another way imports it as before.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        if (inner := getattr(method, "__wrapped__", None)) is not None:
+            setattr(inner, "__dynamo_disable", inner)
+
+
+def bare_step(optimizer: Any) -> Callable[[], Any]:
+    """An optimizer's ``step`` as its class defines it, without what torch wraps around it: a mark for the profiler,
+    hooks, and the compiler, which it imports. Of small networks that is a tenth of a training step. What is no
+    optimizer of torch's keeps its own ``step``."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return optimizer.step
+    return torch.no_grad()(partial(inspect.unwrap(type(optimizer).step), optimizer))
 
 
 class FlatAdam:
@@ -23,7 +47,7 @@ class FlatAdam:
         for parameter, values, gradients in parts:
             parameter.data, parameter.grad = values.view_as(parameter), gradients.view_as(parameter)
         self.adam = torch.optim.Adam([flat], lr=lr, eps=eps, fused=True)
-        self.adam.step()  # with a gradient of zero it changes nothing but makes the state
+        bare_step(self.adam)()  # with a gradient of zero it changes nothing but makes the state
         self.adam.state[flat]["step"].zero_()
 
     @property

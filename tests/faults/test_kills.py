@@ -26,6 +26,7 @@ AGENTS = "--evaluations 4 --evaluation-episodes 3 --test-episodes 3 --hidden 16"
 RUNS = {
     "lab1/train_mlp.py": "--dataset digits --hidden 32 16 --batch-size 32 --epochs 12 --dropout 0.2 --augment",
     "lab1/train_cnn.py": "--dataset shapes --depth 1 --width 4 --batch-size 64 --epochs 3 --train-images 2000",
+    "lab1/train_fast.py": "--dataset shapes --width 4 --batch-size 50 --epochs 3 --train-images 1500",
     "lab1/detect_digits.py": "--dataset digits --train-canvases 40 --canvases 5 --epochs 2",
     "lab1/sweep_depth.py": "--family mlp --dataset digits --depths 2 4 --seeds 0 --width 16 --epochs 4",
     "lab2/train_gpt.py": "--text {data}/rhymes.txt --layers 1 --heads 2 --width 16 --context 16 --steps 200 "

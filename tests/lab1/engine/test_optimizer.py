@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lab1.engine.optimizer import KernelMuon, Together
+from lab1.engine.optimizer import KernelMuon, Together, bare_step
 from tests.exactness import assert_equal
 
 
@@ -86,3 +86,34 @@ def test_the_state_of_others_does_not_fit():
     ours = kernels()
     with pytest.raises(KeyError):
         both(ours).load_state_dict({"0": both(ours).state_dict()["0"]})
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_bare_step_is_the_optimizers_own(kind):
+    ours, theirs = kernels(), kernels()
+    optimizer, reference = kind(ours, lr=0.1), kind(theirs, lr=0.1)
+    step = bare_step(optimizer)
+    for number in range(3):
+        for kernel, other, gradient in zip(ours, theirs, gradients(number), strict=True):
+            kernel.grad, other.grad = gradient, gradient.clone()
+        step()
+        reference.step()
+    assert_equal([kernel.detach() for kernel in ours], [kernel.detach() for kernel in theirs])
+    assert_equal(optimizer.state_dict(), reference.state_dict())
+    assert torch.is_grad_enabled()
+
+
+def test_training_does_not_import_the_compiler(run_script, tmp_path):
+    """It takes a second, of every start."""
+    (tmp_path / "script.py").write_text(
+        "import sys\n"
+        "from lab1 import train_mlp\n"
+        "train_mlp.main(train_mlp.Config(dataset='digits', dry_run=True, model_dir='runs'))\n"
+        "from lab3 import train_ppo\n"
+        "train_ppo.main(train_ppo.Config(dry_run=True, model_dir='runs'))\n"
+        "print('torch._dynamo' in sys.modules)\n",
+        encoding="utf-8",
+    )
+    done = run_script(tmp_path / "script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
