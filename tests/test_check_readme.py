@@ -134,7 +134,7 @@ def test_a_speed_table_comes_from_a_file_where_there_is_one(tmp_path, monkeypatc
     assert command in check(name, text).summary()
     runs = {"seconds": {"2 workers": [50, 40, 60], "1 worker": [100, 130, 90]}, "ratio": {"1 worker": 2.125}}
     found = {"compare_agents": runs, "sweep_depth": runs, "environment": {"device": "cpu: A processor"}}
-    (tmp_path / "workers.json").write_text(json.dumps(found))
+    (tmp_path / "workers.json").write_text(json.dumps(found), encoding="utf-8")
     page = check(name, text)
     assert command not in page.summary()
     assert f"{name}: it does not name the processor of results/workers.json: A processor" in page.problems

@@ -44,7 +44,7 @@ def test_resuming_a_published_run_leaves_all_of_them_as_they_are(tmp_path, monke
     runs_before = [sorted(folder.iterdir()) for folder in models]
 
     test = script.main(parse(script.Config, ["--resume", run, "--data-dir", str(tmp_path)], ""))
-    assert test == json.loads((Path(run) / "results.json").read_text())["test"]
+    assert test == json.loads((Path(run) / "results.json").read_text(encoding="utf-8"))["test"]
     said = capsys.readouterr()
     stands = f"{run} is finished: its results.json stands; it has no checkpoint to go on from (test "
     assert said.out.startswith(stands)

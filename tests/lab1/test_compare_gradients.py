@@ -298,7 +298,7 @@ def test_stopped_by_a_signal_and_resumed(run_script, tmp_path):
     done = run_script("lab1/compare_gradients.py", "--resume", folder)
     assert done.returncode == 0, done.stderr
     assert "seed 0:" not in done.stdout
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     pairs = [(run["seed"], run["network"]) for run in results["runs"]]
     assert pairs == [(0, "plain"), (0, "residual"), (1, "plain"), (1, "residual")]
     assert first.read_bytes() == before
@@ -310,6 +310,6 @@ def test_stopped_by_a_signal_and_resumed(run_script, tmp_path):
 def test_dry_run(run_script, tmp_path):
     done = run_script("lab1/compare_gradients.py", "--dry-run", "--dataset", "shapes", "--model-dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "dry-run-gradients-batch-shapes" / "results.json").read_text())
+    results = json.loads((tmp_path / "dry-run-gradients-batch-shapes" / "results.json").read_text(encoding="utf-8"))
     assert [(run["depth"], run["seed"]) for run in results["runs"]] == [(5, 0), (5, 0)]
     assert len(results["runs"][0]["start"]["norms"]) == 14

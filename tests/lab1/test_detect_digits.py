@@ -230,7 +230,7 @@ def test_detect_digits(run_script, tmp_path, network):
     assert "1,797 handwritten digits" in line
     folder = tmp_path / "model" / f"dry-run-detect-{network}-digits-seed0"
     assert torch.load(folder / "last.pt", weights_only=True)["step"] == 6
-    test = json.loads((folder / "results.json").read_text())["test"]
+    test = json.loads((folder / "results.json").read_text(encoding="utf-8"))["test"]
     for part in (test, test["grid"]):
         assert part["canvases"] == 16
         assert 0 <= part["f1_interval"][0] <= part["f1"] <= part["f1_interval"][1] <= 1
@@ -242,7 +242,9 @@ def test_detect_digits(run_script, tmp_path, network):
     if network == "lenet":  # a trained detector, detecting again
         done = run_script("lab1/detect_digits.py", "--dry-run", "--run", folder, *places)
         assert done.returncode == 0, done.stderr
-        again = json.loads((tmp_path / "model" / f"dry-run-detect-{folder.name}" / "results.json").read_text())
+        again = json.loads(
+            (tmp_path / "model" / f"dry-run-detect-{folder.name}" / "results.json").read_text(encoding="utf-8")
+        )
         assert again["test"]["f1"] == test["f1"]
 
 
@@ -286,7 +288,7 @@ def test_what_detect_digits_refuses(tmp_path, flags, complaint):
     ):
         model = models.CNN(1, width=2, in_channels=1)
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text("{}", encoding="utf-8")
         content = {"model": models.describe(model), "weights": model.state_dict(), "about": of}
         checkpoint.save(content, tmp_path / name / "best.pt")
     flags = ["--dry-run", "--dataset", "digits", *flags, "--model-dir", str(tmp_path)]

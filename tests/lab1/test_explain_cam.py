@@ -178,7 +178,7 @@ def runs(tmp_path_factory):
         ("mlp", models.MLP((784, 8, 10)), about | {"dataset": "mnist"}),
     ):
         (folder / name).mkdir()
-        (folder / name / "config.json").write_text("{}")
+        (folder / name / "config.json").write_text("{}", encoding="utf-8")
         content = {"model": models.describe(model), "weights": model.state_dict(), "about": of}
         checkpoint.save(content, folder / name / "best.pt")
     return folder
@@ -199,7 +199,7 @@ def test_explain_cam(run_script, runs, tmp_path, picture):
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "dry-run-cam-shapes"
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert [each["image"] for each in results["images"]][:3] == ["wide.png", "test image 0", "test image 1999"]
     assert len(results["images"]) == 5
     assert results["images"][0]["class"] is None
@@ -214,7 +214,7 @@ def test_explain_cam(run_script, runs, tmp_path, picture):
         for cell in test[metric].values():
             assert 0 <= cell["interval"][0] <= cell["mean"] <= cell["interval"][1] <= 1
     assert cv2.imread(str(folder / "sheet.png")).shape[0] > 5 * 100
-    assert json.loads((folder / "config.json").read_text())["indices"] == [0, 1999]
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["indices"] == [0, 1999]
 
 
 def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
@@ -249,7 +249,7 @@ def test_what_explain_cam_refuses(runs, picture, flags, complaint):
 def test_a_published_run_is_found_wherever_runs_are_written(tmp_path, picture):
     flags = "--model-dir", str(tmp_path / "mine"), "--name", "cat", "--images", str(picture)
     explain_cam.main(launch.parse(explain_cam.Config, list(flags), ""))
-    results = json.loads((tmp_path / "mine" / "cat" / "results.json").read_text())
+    results = json.loads((tmp_path / "mine" / "cat" / "results.json").read_text(encoding="utf-8"))
     assert results["config"]["run"] == "rescnn3-16-shapes-seed0"
     assert results["dataset"] == "shapes"
 
@@ -267,10 +267,12 @@ def test_the_run_of_a_folder_of_images_knows_the_folder(runs, tmp_path):
     content = {"model": models.describe(model), "weights": model.state_dict(), "about": about}
     (tmp_path / "run").mkdir()
     checkpoint.save(content, tmp_path / "run" / "best.pt")
-    (tmp_path / "run" / "config.json").write_text(json.dumps({"data_dir": str(tmp_path / "mine")}))
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"data_dir": str(tmp_path / "mine")}), encoding="utf-8")
     flags = ["--run", str(tmp_path / "run"), "--indices", "1", "--model-dir", str(tmp_path), "--name", "sheet"]
     explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
-    assert json.loads((tmp_path / "sheet" / "config.json").read_text())["data_dir"] == str(tmp_path / "mine")
+    assert json.loads((tmp_path / "sheet" / "config.json").read_text(encoding="utf-8"))["data_dir"] == str(
+        tmp_path / "mine"
+    )
     (tmp_path / "mine").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError) as caught:
         explain_cam.main(launch.parse(explain_cam.Config, flags, ""))

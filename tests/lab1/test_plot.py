@@ -199,7 +199,7 @@ def test_every_published_band_is_inside_its_panel():
     """Nothing is cut off where it would be missed."""
     folder = REPOSITORY / "lab1" / "model" / "published"
     for name in ("gradients-batch", "gradients-none"):
-        run = json.loads((folder / name / "results.json").read_text())
+        run = json.loads((folder / name / "results.json").read_text(encoding="utf-8"))
         for panel in plot.gradient_figure(name, [run]).axes:
             low, high = panel.get_ylim()
             for band in panel.collections:

@@ -66,7 +66,7 @@ def train(*arguments: object, **options) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def strike(tmp_path_factory):
     script = tmp_path_factory.mktemp("struck") / "struck.py"
-    script.write_text(STRUCK)
+    script.write_text(STRUCK, encoding="utf-8")
     return lambda name, call, number, *arguments, **options: run(script, name, call, int(number), *arguments, **options)
 
 
@@ -88,7 +88,7 @@ def assert_same_end(ours: Path, theirs: Path) -> None:
     clocks = ("seconds", "epoch_seconds")
     last = [torch.load(folder / "last.pt", weights_only=True) for folder in (ours, theirs)]
     best = [torch.load(folder / "best.pt", weights_only=True) for folder in (ours, theirs)]
-    results = [json.loads((folder / "results.json").read_text()) for folder in (ours, theirs)]
+    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (ours, theirs)]
     assert_equal(*[{key: value for key, value in content.items() if key not in clocks} for content in last])
     assert_equal(*best)
     assert last[0]["step"] == 4 * STEPS_PER_EPOCH
@@ -189,7 +189,7 @@ class Payload:
 def test_a_checkpoint_that_carries_a_payload_is_refused(uninterrupted, tmp_path):
     folder, trace = tmp_path / "run", tmp_path / "trace"
     folder.mkdir()
-    (folder / "config.json").write_text((uninterrupted / "config.json").read_text())
+    (folder / "config.json").write_text((uninterrupted / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     checkpoint.save({"weights": Payload(f"touch {trace}")}, folder / "last.pt")
     refused = train("--resume", folder)
     assert refused.returncode == 2
@@ -205,11 +205,11 @@ def test_a_flag_beside_resume_changes_that_one_thing(uninterrupted, tmp_path):
     assert longer.returncode == 0, longer.stderr
     last = torch.load(tmp_path / "last.pt", weights_only=True)
     assert (last["epoch"], last["step"]) == (5, 5 * STEPS_PER_EPOCH)
-    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 5
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["epochs"] == 5
     other = train("--resume", tmp_path, "--hidden", 24, "--epochs", 6)
     assert other.returncode == 2
     assert "does not fit this network" in other.stderr
-    assert json.loads((tmp_path / "config.json").read_text())["hidden"] == [32, 16]
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["hidden"] == [32, 16]
 
 
 @posix
@@ -218,7 +218,9 @@ def test_two_processes_learn_what_one_does(strike, tmp_path):
     one = train(*flags, "--model-dir", tmp_path / "one")
     two = train(*flags, "--model-dir", tmp_path / "two", torchrun=True)
     assert one.returncode == two.returncode == 0, two.stderr
-    ours, theirs = (json.loads((the_run(tmp_path / name) / "results.json").read_text()) for name in ("two", "one"))
+    ours, theirs = (
+        json.loads((the_run(tmp_path / name) / "results.json").read_text(encoding="utf-8")) for name in ("two", "one")
+    )
     for mine, other in zip(ours["history"], theirs["history"], strict=True):
         for part in ("train", "validation"):
             assert mine[part] == pytest.approx(other[part], abs=1e-5)

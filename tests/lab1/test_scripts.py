@@ -14,7 +14,7 @@ from lab1.engine.config import REPOSITORY
 
 def assert_a_whole_run(folder, steps: int) -> dict:
     """The files that every run promises, and that it took the steps it should have."""
-    assert json.loads((folder / "config.json").read_text())["dry_run"] is True
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["dry_run"] is True
     last = torch.load(folder / "last.pt", weights_only=True)
     assert last["step"] == steps
     moments = [state["exp_avg"] for state in last["optimizer"]["state"].values()]
@@ -23,7 +23,7 @@ def assert_a_whole_run(folder, steps: int) -> dict:
     shown = EventAccumulator(str(folder))
     shown.Reload()
     assert [point.step for point in shown.Scalars("loss/train")] == [1, 2]
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert 0 <= results["test"]["accuracy"] <= 1
     return results
 
@@ -57,7 +57,7 @@ def test_train_mlp(run_script, tmp_path, flags, name):
 def test_train_mlp_reaches_what_the_readme_says_of_the_digits(run_script, tmp_path):
     done = run_script("lab1/train_mlp.py", "--dataset", "digits", "--model-dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "mlp-128-64-digits-seed0" / "results.json").read_text())
+    results = json.loads((tmp_path / "mlp-128-64-digits-seed0" / "results.json").read_text(encoding="utf-8"))
     assert results["test"]["accuracy"] >= 0.97
 
 
@@ -83,7 +83,7 @@ def test_every_published_run_can_be_read_and_every_figure_of_the_readme_is_there
     published = sorted((REPOSITORY / "lab1" / "model" / "published").glob("*/results.json"))
     assert published
     for path in published:
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
         if "runs" in results:  # a comparison of several networks: its summary is made from its runs
             script = {"lab1/sweep_depth.py": sweep_depth, "lab1/compare_gradients.py": compare_gradients}
             summary = script[results["script"]].summary(results["runs"])

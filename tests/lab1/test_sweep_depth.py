@@ -39,7 +39,7 @@ def sweep(*arguments: object) -> list[dict]:
 
 
 def results(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def steps(run: Path) -> int:

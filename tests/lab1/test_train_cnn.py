@@ -71,7 +71,7 @@ def test_train_cnn(tmp_path, flags):
     (line,) = done.stderr.splitlines()
     assert "ten drawn shapes" in line
     (folder,) = (tmp_path / "model").iterdir()
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["script"] == "lab1/train_cnn.py"
     assert results["dataset"] == results["config"]["dataset"] == "shapes"
     assert results["config"]["precision"] in ("fp32", "bf16")

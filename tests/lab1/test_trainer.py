@@ -190,7 +190,7 @@ def test_results_say_what_was_found(tmp_path):
     test_batches = make_batches(30, seed=None)
     trainer.train(make_batches(), make_batches(20, seed=None))
     test = trainer.test(test_batches)
-    results = json.loads((trainer.folder / "results.json").read_text())
+    results = json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))
     assert set(results) == {
         *("script", "config", "dataset", "parameters", "epochs", "best_epoch", "seconds"),
         *("validation", "test", "history", "environment"),
@@ -289,7 +289,7 @@ def test_the_digits_are_learned(tmp_path):
 def test_the_configuration_is_written_as_it_was(tmp_path):
     trainer = make_trainer(tmp_path, learning_rate=0.02)
     trainer.train(make_batches(), make_batches(20, seed=None))
-    written = json.loads((trainer.folder / "config.json").read_text())
+    written = json.loads((trainer.folder / "config.json").read_text(encoding="utf-8"))
     fields = {field.name for field in dataclasses.fields(TrainConfig)} - {"resume", "cluster", "slurm", "detach"}
     assert set(written) == fields
     assert written["learning_rate"] == 0.02

@@ -85,7 +85,9 @@ def test_likelihood_by_a_gpt_of_ours(tmp_path):
     )
     model = likelihood.load("small", tmp_path, tmp_path, CPU)
     assert model.most == 32
-    assert model.parameters == json.loads((tmp_path / "small" / "results.json").read_text())["parameters"]
+    assert (
+        model.parameters == json.loads((tmp_path / "small" / "results.json").read_text(encoding="utf-8"))["parameters"]
+    )
     items = [("the cook", ["sings", "wins"])]
     found = likelihood.ending_scores(model, items, 128, 1, CPU, "fp32")
     tokens = torch.tensor([model.start + model.encode("the cook sings")])
@@ -96,7 +98,7 @@ def test_likelihood_by_a_gpt_of_ours(tmp_path):
 
 def results(folder):
     (path,) = folder.glob("*/results.json")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
@@ -156,7 +158,7 @@ def test_end_to_end(run_script, tmp_path, places):
     folder = tmp_path / "answer-endings-finetune-bert-seed0"
     assert torch.load(folder / "last.pt", weights_only=True)["step"] == 3  # 44 questions in batches of 16
     again = answer_questions.main(parse(answer_questions.Config, ["--resume", str(folder)], ""))
-    assert again == json.loads((folder / "results.json").read_text())["test"]
+    assert again == json.loads((folder / "results.json").read_text(encoding="utf-8"))["test"]
 
 
 def test_dry_runs_need_nothing(tmp_path):

@@ -167,7 +167,7 @@ def test_weight_decay_is_for_matrices_that_learn(places, tmp_path):
 
 def results(folder):
     (path,) = folder.glob("*/results.json")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_linear_classifiers_learn(places, tmp_path):
@@ -242,10 +242,13 @@ def test_every_method_end_to_end(run_script, tmp_path):
     assert len(done.stderr.splitlines()) == 2  # a tiny data set, and a tiny model
     table = done.stdout.splitlines()[-4:]
     assert [line.split()[0] for line in table] == ["tfidf", "features", "lora", "finetune"]
-    folders = {json.loads((f / "config.json").read_text())["method"][0]: f for f in (tmp_path / "model").iterdir()}
+    folders = {
+        json.loads((f / "config.json").read_text(encoding="utf-8"))["method"][0]: f
+        for f in (tmp_path / "model").iterdir()
+    }
     assert set(folders) == {"tfidf", "features", "lora", "finetune"}
     for method, folder in folders.items():
-        found = json.loads((folder / "results.json").read_text())
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         assert found["script"] == "lab2/classify_text.py"
         assert found["dataset"] == "tiny-texts"
         assert 0 <= found["test"]["accuracy"] <= 1
@@ -330,7 +333,7 @@ def test_validation_chooses_among_rates(tmp_path):
         (tmp_path / f"run{number}").mkdir()
         run = {"script": "lab2/classify_text.py", "dataset": "mood"} | run
         run["config"]["dry_run"] = False
-        (tmp_path / f"run{number}/results.json").write_text(json.dumps(run))
+        (tmp_path / f"run{number}/results.json").write_text(json.dumps(run), encoding="utf-8")
     head, *lines = runs.classification_table(tmp_path, "mood", dry_run=False).splitlines()
     assert head.split() == "mood rate epochs by runs validation test macro F1 learning seconds".split()
     assert [line.split() for line in lines] == [

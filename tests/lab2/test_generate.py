@@ -97,13 +97,13 @@ def test_passages_are_spread_over_the_text():
 
 
 def assert_whole(folder, names):
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["script"] == "lab2/generate.py"
     assert list(results["decoding"]) == list(results["samples"])
     assert next(iter(results["decoding"])) == "greedy"
     assert list(results["decoding"])[-1] == "the text itself"
     assert list(results["tokenizers"]) == names
-    assert json.loads((folder / "config.json").read_text()) == results["config"]
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8")) == results["config"]
     events = EventAccumulator(str(folder))
     events.Reload()
     assert {f"text/{name}/text_summary" for name in results["samples"]} <= set(events.Tags()["tensors"])
@@ -128,7 +128,7 @@ def test_a_run_of_ours_and_its_figures(run_script, places, tmp_path):
     settings = {"model_dir": tmp_path / "runs", "data_dir": places, "prompt_tokens": 8, "length": 60, "samples": 3}
     generate.main(generate.Config(run="gpt-1x16-mood-seed0", tokenizers=("characters", "bpe-300"), **settings))
     results = assert_whole(tmp_path / "runs" / "generate-gpt-1x16-mood-seed0", ["characters", "bpe-300"])
-    text = (places / "mood.txt").read_text()
+    text = (places / "mood.txt").read_text(encoding="utf-8")
     assert results["prompt"] + results["samples"]["the text itself"] == text[len(text) * 95 // 100 :][:68]
     assert all(len(sample) == 60 for sample in results["samples"].values())
     drawn = run_script("lab2/plot.py", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures")

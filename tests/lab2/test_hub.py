@@ -58,15 +58,17 @@ BROKEN = {
     "empty weights": lambda folder: (folder / "model.safetensors").write_bytes(b""),
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "weights that run something": pickled,
-    "a list as configuration": lambda folder: (folder / "config.json").write_text("[1, 2]"),
-    "a number as configuration": lambda folder: (folder / "config.json").write_text("3"),
-    "cut configuration": lambda folder: (folder / "config.json").write_text('{"model_type":'),
-    "a kind that is a list": lambda folder: (folder / "config.json").write_text('{"model_type": ["bert"]}'),
-    "cut tokenizer": lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0",'),
-    "a list as tokenizer": lambda folder: (folder / "tokenizer.json").write_text("[]"),
+    "a list as configuration": lambda folder: (folder / "config.json").write_text("[1, 2]", encoding="utf-8"),
+    "a number as configuration": lambda folder: (folder / "config.json").write_text("3", encoding="utf-8"),
+    "cut configuration": lambda folder: (folder / "config.json").write_text('{"model_type":', encoding="utf-8"),
+    "a kind that is a list": lambda folder: (folder / "config.json").write_text(
+        '{"model_type": ["bert"]}', encoding="utf-8"
+    ),
+    "cut tokenizer": lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0",', encoding="utf-8"),
+    "a list as tokenizer": lambda folder: (folder / "tokenizer.json").write_text("[]", encoding="utf-8"),
     "no tokenizer": lambda folder: (folder / "tokenizer.json").unlink(),
     "tokenizer that is no text": lambda folder: (folder / "tokenizer.json").write_bytes(b"\xff\xfe\x00"),
-    "a list beside the tokenizer": lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+    "a list beside the tokenizer": lambda folder: (folder / "tokenizer_config.json").write_text("[]", encoding="utf-8"),
 }
 
 
@@ -78,8 +80,8 @@ def test_broken_folders(models, tmp_path, kind, change):
 
 def configured(**changes):
     def change(folder):
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | changes))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
 
     return change
 

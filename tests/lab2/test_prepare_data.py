@@ -81,10 +81,10 @@ def test_originals_may_lie_in_a_folder(small, tmp_path, capsys):
 def test_what_is_there_and_differs_is_left_and_refused(small, tmp_path):
     given, _ = small
     prepared(tmp_path / "data", "--from-dir", given)
-    (tmp_path / "data/codah/test.jsonl").write_text("mine\n")
+    (tmp_path / "data/codah/test.jsonl").write_text("mine\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"codah.test\.jsonl is not what the published runs read: move .*codah away"):
         prepared(tmp_path / "data")
-    assert (tmp_path / "data/codah/test.jsonl").read_text() == "mine\n"
+    assert (tmp_path / "data/codah/test.jsonl").read_text(encoding="utf-8") == "mine\n"
     (tmp_path / "data/codah/test.jsonl").unlink()
     with pytest.raises(UsageError, match=r"codah lacks test\.jsonl: move this folder away"):
         prepared(tmp_path / "data")
@@ -92,7 +92,7 @@ def test_what_is_there_and_differs_is_left_and_refused(small, tmp_path):
 
 def test_an_original_that_is_missing_or_another_file_is_refused(small, tmp_path):
     given, _ = small
-    (given / "codah/dev.tsv").write_text("x")
+    (given / "codah/dev.tsv").write_text("x", encoding="utf-8")
     with pytest.raises(UsageError, match=r"dev\.tsv is not the file at http://nowhere\.invalid/codah/dev\.tsv"):
         prepared(tmp_path / "data", "--from-dir", given)
     (given / "codah/dev.tsv").unlink()

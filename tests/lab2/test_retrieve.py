@@ -210,7 +210,7 @@ def config(places, folder, **changes):
 
 def results(folder):
     (path,) = folder.glob("*/results.json")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @posix
@@ -259,13 +259,13 @@ def test_end_to_end(run_script, tmp_path):
         ["hybrid", "-", "dense"],
     ]
     folder = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert"
-    found = json.loads((folder / "results.json").read_text())
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert found["script"] == "lab2/retrieve.py"
     for system in ("bm25", "dense", "hybrid"):
         assert 0 <= found["test"][system]["ndcg@10"] <= 1
     tuned = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert-finetune-seed0"
     assert torch.load(tuned / "last.pt", weights_only=True)["step"] == 2  # two epochs of one batch
-    assert json.loads((tuned / "results.json").read_text())["test"]["trainable_parameters"] > 0
+    assert json.loads((tuned / "results.json").read_text(encoding="utf-8"))["test"]["trainable_parameters"] > 0
 
 
 def test_missing_documents_are_never_drawn_and_never_found(places, tmp_path, data):
@@ -327,7 +327,7 @@ def test_figures_of_every_exercise(places, tmp_path):
     answer_questions.main(answer_questions.Config(**places_and_runs))
     retrieve.main(retrieve.Config(**places_and_runs))
     retrieve.main(retrieve.Config(finetune=True, **places_and_runs))
-    runs = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/results.json")]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").glob("*/results.json")]
     figures = figures.task_figures([*runs, {"script": "lab2/train_gpt.py"}])
     assert set(figures) == {"classify-tiny-texts", "answer-tiny-choices", "retrieve-tiny-search"}
     accuracy, layers = figures["classify-tiny-texts"].axes

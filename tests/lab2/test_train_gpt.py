@@ -83,7 +83,7 @@ def test_perplexity_and_bits_by_hand():
 def test_evaluation_is_weighted_by_token(tmp_path, rhymes):
     trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes))
     found = trainer.evaluate(validation)
-    text = rhymes.read_text()
+    text = rhymes.read_text(encoding="utf-8")
     held_out = torch.tensor(trainer.tokenizer.encode(text[len(text) * 90 // 100 : len(text) * 95 // 100]))
     losses, right = [], 0
     for start in range(0, len(held_out) - 1, 16):  # by hand, one window after the other; the last one is shorter
@@ -145,7 +145,7 @@ def test_several_tokens_a_character_and_several_characters_a_token(tmp_path, rhy
     trainer, (_, validation, _) = train_gpt.set_up(make(tmp_path, rhymes, tokenizer="bpe-300"))
     assert len(trainer.tokenizer) == 300
     assert validation.characters_per_token > 1.5
-    content = rhymes.read_text()
+    content = rhymes.read_text(encoding="utf-8")
     learned = tokens.BytePairs.train(content[: len(content) * 90 // 100], 300)  # and not from what is held out
     assert trainer.tokenizer.serialised == learned.serialised
 
@@ -178,7 +178,7 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     assert whole.returncode == 0, whole.stderr
     name = "gpt-2x16-rhymes-seed0"
     struck = tmp_path / "struck.py"
-    struck.write_text(STRUCK)
+    struck.write_text(STRUCK, encoding="utf-8")
     stopped = run(struck, 10, int(signal.SIGINT), *flags, "--model-dir", tmp_path / "parts")
     folder = tmp_path / "parts" / name
     assert stopped.returncode == 130, stopped.stderr
@@ -194,7 +194,7 @@ def test_interrupted_and_killed_it_ends_as_if_nothing_had_happened(rhymes, tmp_p
     assert last[0]["step"] == 20
     clocks = ("seconds", "epoch_seconds")
     assert_equal(*[{key: value for key, value in content.items() if key not in clocks} for content in last])
-    results = [json.loads((one / "results.json").read_text()) for one in (folder, other)]
+    results = [json.loads((one / "results.json").read_text(encoding="utf-8")) for one in (folder, other)]
     for key in ("test", "history", "best_epoch", "epochs", "dataset"):
         assert_equal(results[0][key], results[1][key], key)
     scalars, samples = shown(folder)
@@ -213,7 +213,7 @@ def test_more_steps_are_refused_where_windows_would_be_left_out(rhymes, tmp_path
         train_gpt.main(make(tmp_path, rhymes, steps=30, eval_interval=7, resume=trainer.folder))
     assert (trainer.folder / "last.pt").read_bytes() == before
     again = train_gpt.main(make(tmp_path, rhymes, steps=20, eval_interval=7, resume=trainer.folder))
-    assert again["loss"] == json.loads((trainer.folder / "results.json").read_text())["test"]["loss"]
+    assert again["loss"] == json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))["test"]["loss"]
     trainer, (train, validation, _) = train_gpt.set_up(make(tmp_path / "even", rhymes, steps=14, eval_interval=7))
     trainer.train(train, validation)
     more, (train, validation, _) = train_gpt.set_up(
@@ -234,7 +234,7 @@ def test_dry_run(run_script, tmp_path):
     last = torch.load(folder / "last.pt", weights_only=True)
     assert last["step"] == 6
     assert all(state["exp_avg"].abs().sum() > 0 for state in last["optimizer"]["state"].values())
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results["script"] == "lab2/train_gpt.py"
     assert results["dataset"] == results["config"]["text"] == "python"
     assert results["test"]["perplexity"] == pytest.approx(math.exp(results["test"]["loss"]))
@@ -307,7 +307,10 @@ def test_two_processes_learn_what_one_does(rhymes, tmp_path):
     for start, place in (((), "one"), (torchrun, "two")):
         done = run(*start, REPOSITORY / "lab2" / "train_gpt.py", *flags, "--model-dir", tmp_path / place)
         assert done.returncode == 0, done.stderr
-    found = [json.loads(next((tmp_path / place).rglob("results.json")).read_text()) for place in ("one", "two")]
+    found = [
+        json.loads(next((tmp_path / place).rglob("results.json")).read_text(encoding="utf-8"))
+        for place in ("one", "two")
+    ]
     for mine, other in zip(found[0]["history"], found[1]["history"], strict=True):
         for part in ("train", "validation"):
             assert mine[part] == pytest.approx(other[part], rel=1e-4)

@@ -23,7 +23,7 @@ def compare(*arguments: object) -> list[dict]:
 
 
 def results(folder: Path) -> dict:
-    return json.loads((folder / "results.json").read_text())
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def without_seconds(content):

@@ -169,7 +169,7 @@ def test_what_the_episodes_come_to_is_written_down(runs, tmp_path):
     flags = ("--device", "cpu", "--model-dir", runs, "--run", "ppo", "--episodes", 3)
     played = run(*flags, "--actions", "sampled", "--output", tmp_path / "played.json")
     returns = [episode["return"] for episode in played]
-    written = json.loads((tmp_path / "played.json").read_text())
+    written = json.loads((tmp_path / "played.json").read_text(encoding="utf-8"))
     assert {"python", "torch", "device", "threads"} <= set(written.pop("environment"))
     assert written == {
         **{"script": "lab3/play.py", "run": "ppo", "env": "CartPole-v1", "actions": "sampled", "seed": 0},
@@ -177,7 +177,7 @@ def test_what_the_episodes_come_to_is_written_down(runs, tmp_path):
         "return_sd": pytest.approx(np.std(returns, ddof=1)),
     }
     run("--random", "--env", "NavigationGoal-v0", "--episodes", 1, "--output", tmp_path / "random.json")
-    written = json.loads((tmp_path / "random.json").read_text())
+    written = json.loads((tmp_path / "random.json").read_text(encoding="utf-8"))
     assert (written["run"], written["actions"], written["return_sd"]) == (None, "random", None)
     assert sum(written["outcomes"].values()) == 1
 
@@ -188,7 +188,7 @@ def test_a_run_plays_by_drawn_actions_where_its_evaluations_did_or_where_asked_t
     assert run("--run", "ppo", *flags) == greedy != sampled == run("--run", "ppo", *flags, "--actions", "sampled")
     best = torch.load(runs / "ppo" / "best.pt", weights_only=True)
     checkpoint.save(best | {"about": best["about"] | {"actions": "sampled"}}, tmp_path / "best.pt")
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert run("--run", tmp_path, *flags) == sampled
     with pytest.raises(UsageError, match="--actions sampled: action values are no policy"):
         run("--run", "dqn", *flags, "--actions", "sampled")

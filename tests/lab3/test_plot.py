@@ -223,7 +223,7 @@ def test_the_script(run_script, tmp_path):
     for number in (0, 1):
         folder = tmp_path / "runs" / f"ppo-CartPole-v1-seed{number}"
         folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps(run(folder.name, [1, 2], 3)))
+        (folder / "results.json").write_text(json.dumps(run(folder.name, [1, 2], 3)), encoding="utf-8")
     done = run_script("lab3/plot.py", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     (figure,) = (tmp_path / "figures").iterdir()

@@ -76,7 +76,7 @@ def run(algorithm, *arguments):
 
 
 def results(folder):
-    return json.loads((folder / "results.json").read_text())
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def without_clocks(value):
@@ -144,7 +144,7 @@ def test_killed_or_stopped_a_run_goes_on_as_if_nothing_had_happened(tmp_path, al
     assert_same_end(*(tmp_path / "whole").iterdir())  # the same seed twice
 
     script = tmp_path / "struck.py"
-    script.write_text(STRUCK.format(module=f"train_{algorithm}"))
+    script.write_text(STRUCK.format(module=f"train_{algorithm}"), encoding="utf-8")
 
     def strike(call, number, *arguments):
         command = [sys.executable, script, call, int(number), *arguments]
@@ -418,7 +418,7 @@ def test_the_table_fills_in_what_no_flag_gives():
 def test_a_run_of_another_network_or_a_broken_file_is_no_agent(tmp_path):
     with pytest.raises(UsageError, match="no run"):
         load_agent(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UsageError, match="first evaluation"):
         load_agent(tmp_path)
     (tmp_path / "best.pt").write_bytes(b"no checkpoint")

@@ -66,7 +66,7 @@ def test_a_part_without_classes_is_refused(pictures):
 
 def test_a_class_without_images_is_refused(pictures):
     (pictures / "train" / "green").mkdir()
-    (pictures / "train" / "green" / "notes.txt").write_text("none yet")
+    (pictures / "train" / "green" / "notes.txt").write_text("none yet", encoding="utf-8")
     assert "green" in refusal(datasets.load, "folder", pictures, 3, 8)
 
 

@@ -43,7 +43,9 @@ def test_a_folder_of_csv(tmp_path):
 
 def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     lines = ["text,label", '"good, ""very"" good",pos', "bad,neg", "so so,mid"] * 20
-    (tmp_path / "train.csv").write_text("\n".join([lines[0], *(line for line in lines if line != lines[0])]) + "\n")
+    (tmp_path / "train.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines if line != lines[0])]) + "\n", encoding="utf-8"
+    )
     data = datasets.load_texts(str(tmp_path), tmp_path)
     assert data.classes == ["mid", "neg", "pos"]
     texts, labels = data.parts["train"]
@@ -123,14 +125,16 @@ def test_texts_that_cannot_be_used(tmp_path):
     assert "holds no train.csv" in refusal([{"text": "a", "label": 1}], "texts.jsonl")
     assert "too small" in refusal([{"text": "a", "label": 0}, {"text": "b", "label": 1}])
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
-        (tmp_path / "table.csv").write_text(f"text{separator}label\na, b{separator}1\nc{separator}2\n")
+        (tmp_path / "table.csv").write_text(
+            f"text{separator}label\na, b{separator}1\nc{separator}2\n", encoding="utf-8"
+        )
         with pytest.raises(UsageError) as refused:
             datasets.load_texts(str(tmp_path / "table.csv"), tmp_path)
         columns = repr(f"text{separator}label")
         assert str(refused.value) == (
             f"{tmp_path / 'table.csv'}: its columns, {columns}, have {word} between them; use commas"
         )
-    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label":\n')
+    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label":\n', encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be read"):
         datasets.load_texts(str(tmp_path / "broken.jsonl"), tmp_path)
     with pytest.raises(UsageError, match=r"use a file in \.csv"):

@@ -42,9 +42,9 @@ def test_delimited(tmp_path):
     rows = [{"text": 'one, "two"\nthree', "label": "1"}, {"text": "NA", "label": "null"}, {"text": "", "label": "x"}]
     assert read(path, tmp_path) == Table(rows, ["text", "label"])
     long = tmp_path / "a.tsv"
-    long.write_text("a\tb\n" + "x" * 200_000 + "\t1\n")
+    long.write_text("a\tb\n" + "x" * 200_000 + "\t1\n", encoding="utf-8")
     assert read(long, tmp_path).rows == [{"a": "x" * 200_000, "b": "1"}]
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     assert read(path, tmp_path) == Table([], [])
 
 

@@ -17,15 +17,17 @@ def test_a_collection_in_beirs_format(tmp_path):
     folder = tmp_path / "wings"
     write(folder / "corpus.jsonl", [{"_id": "1", "title": "Wings", "text": "lift"}, {"_id": "2", "text": "drag"}])
     write(folder / "queries.jsonl", [{"_id": "a", "text": "lift of wings"}, {"_id": "b", "text": "nothing"}])
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n")
+    (folder / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\na\t1\t2\na\t2\t0\nb\t2\t0\n", encoding="utf-8"
+    )
     data = load_search(str(folder), tmp_path)
     assert data.documents == {"1": "Wings lift", "2": "drag"}
     # Query b has nothing relevant: no ranking is right or wrong for it.
     assert data.judgements == {"test": {"a": {"1": 2, "2": 0}}}
-    (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id,corpus-id,score\na,1,2\n", encoding="utf-8")
     with pytest.raises(UsageError, match="its columns, 'query-id,corpus-id,score', have commas between them; use tabs"):
         load_search(str(folder), tmp_path)
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nc\t1\t2\n", encoding="utf-8")
     with pytest.raises(UsageError, match="1 queries are not among the queries"):
         load_search(str(folder), tmp_path)
     (folder / "queries.jsonl").unlink()
@@ -51,7 +53,7 @@ def wings(tmp_path):
 
 def judge(folder, *lines):
     text = "\n".join(["query-id\tcorpus-id\tscore", *(line.replace(" ", "\t") for line in lines)])
-    (folder / "qrels" / "test.tsv").write_text(text + "\n")
+    (folder / "qrels" / "test.tsv").write_text(text + "\n", encoding="utf-8")
 
 
 def refusal(folder):

@@ -40,7 +40,7 @@ SMALL = "--steps 512 --num-envs 4 --rollout 32 --evaluations 2 --evaluation-epis
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """The current folder holds ``own_envs.py``, which nothing has imported yet."""
-    (tmp_path / "own_envs.py").write_text(OWN)
+    (tmp_path / "own_envs.py").write_text(OWN, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path
@@ -88,7 +88,7 @@ def test_what_is_not_there_is_said_in_one_line(own):
     line = refusal(vector.find_id, "own_envs:Twos-v0")
     assert line.startswith(f"--env own_envs:Twos-v0: {own / 'own_envs.py'} registers no such environment")
     assert "`Twos` doesn't exist" in line
-    (own / "own_envs.py").write_text("import no_such_package")
+    (own / "own_envs.py").write_text("import no_such_package", encoding="utf-8")
     forget()
     assert refusal(vector.find_id, "own_envs:Ones-v0") == "--env own_envs:Ones-v0: No module named 'no_such_package'"
     for mistyped in (":Ones-v0", "own_envs:", "folder/own_envs:Ones-v0", ".own_envs:Ones-v0"):
@@ -97,7 +97,7 @@ def test_what_is_not_there_is_said_in_one_line(own):
 
 
 def test_a_mistake_in_ones_own_module_keeps_its_traceback(own):
-    (own / "own_envs.py").write_text("1 / 0")
+    (own / "own_envs.py").write_text("1 / 0", encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         vector.find_id("own_envs:Ones-v0")
 
@@ -112,10 +112,10 @@ def test_an_environment_named_with_its_module_has_its_own_hyperparameters():
 def test_a_run_in_ones_own_environment_is_trained_played_and_resumed(own, capsys):
     folder = train("--env", "own_envs:Ones-v0", *SMALL, "--model-dir", own / "runs")
     assert folder == own / "runs" / "ppo-Ones-v0-seed0"
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["env"] == "Ones-v0"
     assert b"own_envs" not in (folder / "best.pt").read_bytes() + (folder / "last.pt").read_bytes()
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
     forget()
     name_it = "(your own environment? name its module: --env my_envs:Ones-v0)"
@@ -133,15 +133,15 @@ def test_a_run_in_ones_own_environment_is_trained_played_and_resumed(own, capsys
 
     forget()
     assert train("--resume", folder, "--env", "own_envs:Ones-v0") == folder
-    assert json.loads((folder / "config.json").read_text()) == config
-    assert json.loads((folder / "results.json").read_text()) == results
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8")) == config
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == results
 
 
 @pytest.mark.parametrize("script", [train_ppo, compare_agents], ids=["train_ppo", "compare_agents"])
 def test_a_module_that_a_runs_file_names_is_not_imported(own, script):
     folder = own / "run"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"env": "own_envs:Ones-v0"}))
+    (folder / "config.json").write_text(json.dumps({"env": "own_envs:Ones-v0"}), encoding="utf-8")
     config = parse(script.Config, ["--resume", str(folder)], "")
     line = refusal(environment, config)
     expected = f"{folder / 'config.json'} names a module, 'own_envs:Ones-v0': it must hold the environment's id alone"
@@ -157,7 +157,7 @@ def test_agents_are_compared_in_ones_own_environment_and_a_comparison_is_extende
     compare_agents.main(start)
     folder = own / "runs" / "compare-Ones-v0"
     for path in (folder / "config.json", folder / "ppo-seed0" / "config.json"):
-        assert json.loads(path.read_text())["env"] == "Ones-v0"
+        assert json.loads(path.read_text(encoding="utf-8"))["env"] == "Ones-v0"
     forget()
     more = parse(compare_agents.Config, ["--resume", str(folder), *named, "--seeds", "0", "1"], "")
     (row,) = compare_agents.main(more)
