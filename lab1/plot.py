@@ -24,6 +24,12 @@ from lab1.engine.figures import (
 )
 from lab1.engine.launch import launch
 
+INITS = {
+    "default": "PyTorch's initial weights",
+    "he": "He's initial weights",
+    "he-zero": "He's initial weights, branches ending in zero",
+    "he-scaled": "He's initial weights, branches divided by the root of their number",
+}
 DATASETS = {
     "mnist": "MNIST",
     "digits": "scikit-learn's digits",
@@ -139,7 +145,7 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     if settings["family"] == "cnn":
         networks = "CNNs" if settings["norm"] == "batch" else "CNNs without normalisation"
     else:
-        networks = f"MLPs from {'He' if settings['init'] == 'he' else 'PyTorch'}'s initial weights"
+        networks = f"MLPs from {INITS[settings['init']]}"
     figure.suptitle(f"{networks}, {images_of(sweep)}, {settings['epochs']} epochs")
     return figure
 

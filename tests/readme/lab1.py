@@ -155,6 +155,23 @@ def initial_weights(page: Page) -> None:
     page.table("Is it the identity", "| depth | plain, He's weights |", twin_row("depth-mlp-he", sizes=False))
     difference = paired_interval(twins("depth-mlp-he", 2)[0], twins("depth-mlp-he", 50)[0])
     page.says("trains at depth 50, {} [{}, {}] points below depth 2", *difference)
+    sweeps = {
+        "as He's weights have it": "depth-mlp-he",
+        "divided by the square root of the number of blocks": "depth-mlp-he-scaled",
+        "zero, so that each block begins as the identity (Zhang et al. 2019)": "depth-mlp-he-zero",
+    }
+
+    def branches(label: str):
+        return [number for depth in (2, 10, 20, 50) for number in mean_sd(twins(sweeps[label], depth)[1])]
+
+    page.says("Residual MLPs, test accuracy on MNIST, mean ± standard deviation over seeds {}, {}, {}.", 0, 1, 2)
+    page.table("Is it the identity", "| last layer of each branch |", branches)
+    zero = {depth: twins("depth-mlp-he-zero", depth)[1] for depth in (2, 10, 20, 50)}
+    page.says("begin at zero, depth 50 is {} [{}, {}] points above depth 2", *paired_interval(zero[50], zero[2]))
+    page.says("and {} [{}, {}] above the plain", *paired_interval(zero[50], twins("depth-mlp-he", 50)[0]))
+    usual = [paired_interval(zero[depth], twins("depth-mlp", depth)[1]) for depth in (10, 20, 50)]
+    page.says("difference at depth 10 ({} [{}, {}]) or {} ({} [{}, {}])", *usual[0], 20, *usual[1])
+    page.says("lose a little at {} ({} [{}, {}])", 50, *usual[2])
 
 
 def convolutions(page: Page) -> None:
