@@ -133,7 +133,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     whole.set(ylim=(-3, 103), ylabel="test accuracy (%)", title="from 0 to 100 %")
     upper.set(ylim=upper_range(sweep["runs"]), title="larger: the better network at each depth")
 
-    handles = {network: Line2D([], [], color=color, lw=1.8) for network, color in NETWORKS.items()}
+    kinds = {"residual" if run["residual"] else "plain" for run in sweep["runs"]}
+    handles = {kind: Line2D([], [], color=color, lw=1.8) for kind, color in NETWORKS.items() if kind in kinds}
     handles["one seed"] = Line2D([], [], ls="", marker="o", color="#666666", ms=4.5)
     if seeds > 1:
         handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
