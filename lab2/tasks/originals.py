@@ -69,8 +69,7 @@ PARTS = ("train", "validation", "test")
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 AG_NEWS_HELD_OUT = 250  # validation texts of each class
 CRANFIELD_TESTS = 112  # test queries
-# Scores, larger is better, of the original grades: 1 is a complete answer, 4 of minimum interest, and -1 marks the
-# document that a query was written about.
+# Scores, larger is better, of the original grades: 1 is a complete answer, 4 of minimum interest, -1 the best match.
 CRANFIELD_SCORES = {"1": 4, "2": 3, "3": 2, "4": 1, "-1": 4}
 
 Files = dict[str, str]

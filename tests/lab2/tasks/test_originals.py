@@ -77,7 +77,7 @@ def test_cranfield_by_hand(monkeypatch):
     assert [json.loads(row) for row in made["queries.jsonl"].splitlines()] == [
         {"_id": str(place), "text": text} for place, text in enumerate(texts, 1)
     ]
-    # Seed 0 draws the first query for the test. 1 (best) to 4 become 4 to 1, and -1, the source of a query, 4.
+    # Seed 0 draws the first query for the test. 1 (best) to 4 become 4 to 1, and -1, the best match of a query, 4.
     assert made["qrels/test.tsv"] == "query-id\tcorpus-id\tscore\n1\t1\t4\n1\t2\t1\n"
     assert made["qrels/train.tsv"] == "query-id\tcorpus-id\tscore\n2\t2\t4\n3\t9\t3\n3\t10\t2\n"
 
