@@ -12,8 +12,8 @@ a seed, with the mean and its 95 % interval by Student's t. Ten seeds or more ha
 bootstrap interval instead, in both places. A single seed has no interval.
 
 A comparison whose name goes on from another's, as compare-CartPole-v1-lr0.024 does, is the same one made otherwise: a
-figure NAME-again shows the last evaluations of all of them. One with a single agent of each algorithm has a figure
-NAME-budget: returns over steps, and over seconds of the processor's time.
+figure NAME-again shows the last evaluations of all of them. Several algorithms with one agent each have a figure
+NAME-budget: returns over steps, and over seconds.
 """
 
 import re
@@ -258,21 +258,22 @@ def made_again(again: dict[str, dict[str, list[Run]]]):
 
 
 def has_budget(agents: dict[str, list[Run]]) -> bool:
-    """Whether a comparison is of several algorithms, one agent each, whose runs say what the processor spent."""
+    """Whether the agents are of several algorithms, one of each."""
     kinds = [algorithm(agent) for agent in agents]
-    points = [point for runs in agents.values() for run in runs for point in run["history"]]
-    several = len(kinds) > 1 and None not in kinds and len(set(kinds)) == len(kinds)
-    return several and all("cpu_seconds" in point for point in points)
+    return len(kinds) > 1 and None not in kinds and len(set(kinds)) == len(kinds)
 
 
 def budget(agents: dict[str, list[Run]]):
-    """The figure of one agent of each algorithm: returns over steps, and over the processor's time."""
+    """The figure of one agent of each algorithm: returns over steps, and over seconds; over those that the processor
+    spent, whatever ran beside it, where all runs tell them."""
     from matplotlib import pyplot, ticker
 
+    points = [point for runs in agents.values() for run in runs for point in run["history"]]
+    clock = "cpu_seconds" if all("cpu_seconds" in point for point in points) else "seconds"
     environment = next(iter(agents.values()))[0]["dataset"]
     solved = threshold(environment, [run for runs in agents.values() for run in runs])
     figure, panels = pyplot.subplots(1, 2, figsize=(9.1, 4.2), layout="constrained", sharey=True)
-    for panel, key in zip(panels, ("step", "cpu_seconds"), strict=True):
+    for panel, key in zip(panels, ("step", clock), strict=True):
         for agent, runs in agents.items():
             draw_curves(panel, runs, ALGORITHMS[algorithm(agent)], key)
         panel.grid(alpha=0.3)
@@ -281,7 +282,8 @@ def budget(agents: dict[str, list[Run]]):
     over_steps, over_seconds = panels
     over_steps.set(xlabel="thousand steps", ylabel="return in evaluations", xlim=(0, None))
     over_steps.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at / 1000:,.0f}"))
-    over_seconds.set(xlabel="seconds of the processor's time in training", xscale="log")
+    kind = "seconds of training" if clock == "seconds" else "seconds of the processor's time in training"
+    over_seconds.set(xlabel=f"{kind}, on a logarithmic scale", xscale="log")
     over_seconds.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at:g}"))
     names = {agent: f"{in_words(agent, runs[0])[0]}, {len(runs)} seeds" for agent, runs in agents.items()}
     lines = [pyplot.Line2D([], [], color=ALGORITHMS[algorithm(agent)], lw=2.8) for agent in agents]
@@ -305,8 +307,7 @@ def figures_of(runs: list[Run]) -> dict[str, Any]:
     shown = {name: agents for name, agents in shown.items() if name not in repeated}
     figures = {name: learning_curves(agents) for name, agents in shown.items()}
     figures |= {f"{name}-again": made_again(others) for name, others in again.items()}
-    compared = [run["name"] for run in runs if "runs" in run and run["name"] in shown]
-    return figures | {f"{name}-budget": budget(shown[name]) for name in compared if has_budget(shown[name])}
+    return figures | {f"{name}-budget": budget(agents) for name, agents in shown.items() if has_budget(agents)}
 
 
 if __name__ == "__main__":

@@ -202,8 +202,16 @@ def test_what_agents_cost_is_drawn_over_the_processors_time():
     assert data(seconds.lines[3:5]) == [[(3, 2), (40, 2)], [(3, 3), (40, 3)]]
     assert (steps.get_xlabel(), seconds.get_xscale()) == ("thousand steps", "log")
     assert [len(panel.lines) for panel in (steps, seconds)] == [7, 7]
-    # Nothing is drawn of what is not told, of two agents in one colour, of a single one, of one that is not known.
-    assert not plot.has_budget(plot.panels([compared("c", {"ppo": 1, "dqn": 2})])["c"])
+    assert seconds.get_xlabel().startswith("seconds of the processor's time")
+    # Where one run does not tell the processor's time, it is the clock's for all.
+    del agents["ppo"][1]["history"][0]["cpu_seconds"]
+    for point in (point for runs in agents.values() for run_ in runs for point in run_["history"]):
+        point["seconds"] = 5.0 * point["step"]
+    _, seconds = plot.budget(agents).get_axes()
+    assert data(seconds.lines[:1]) == [[(50, 1), (100, 1)]]
+    assert seconds.get_xlabel().startswith("seconds of training")
+    assert list(plot.figures_of([compared("c", {"ppo": 1, "dqn": 2}, seconds=3.0)])) == ["c", "c-budget"]
+    # Two agents in one colour, a single one, and one that is not known have none.
     for names in (("dqn", "double-dqn"), ("ppo",), ("ppo", "mine")):
         assert not plot.has_budget(plot.panels([compared("c", dict.fromkeys(names, 1), cpu_seconds=3.0)])["c"])
 
