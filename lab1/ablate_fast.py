@@ -2,9 +2,9 @@
 
 Command:  python lab1/ablate_fast.py --width 16 --train-images 15000
 Time:     2 hours
-Expect:   a row for each trick: accuracy with the tricks up to it, and with all but it
+Expect:   a table of what each trick is worth in points of accuracy; no run of it is published
 
-    python lab1/ablate_fast.py                      at full size, a day without a GPU
+    python lab1/ablate_fast.py                      at full size, on a GPU
     python lab1/ablate_fast.py --kinds left-out     each trick left out alone, not added
     python lab1/ablate_fast.py --resume ablate-fast-16-15000images      go on with it
 

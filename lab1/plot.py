@@ -23,19 +23,13 @@ from lab1.engine.figures import (
     write_figures,
 )
 from lab1.engine.launch import launch
+from lab1.images.figures import ablation_figure, images_of, rates_figure
 
 INITS = {
     "default": "PyTorch's initial weights",
     "he": "He's initial weights",
     "he-zero": "He's initial weights, branches ending in zero",
     "he-scaled": "He's initial weights, branches divided by the root of their number",
-}
-DATASETS = {
-    "mnist": "MNIST",
-    "digits": "scikit-learn's digits",
-    "cifar10": "CIFAR-10",
-    "shapes": "drawn shapes",
-    "folder": "images of a folder",
 }
 
 
@@ -101,12 +95,6 @@ def subject(name: str, run: dict[str, Any]) -> str:
     return f"{name} on {dataset}"
 
 
-def images_of(run: dict[str, Any]) -> str:
-    """The data set in words, and how much of it: ``10,000 images of CIFAR-10``."""
-    dataset, part = DATASETS.get(run["dataset"], run["dataset"]), run["config"].get("train_images")
-    return dataset if part is None else f"{part:,} images of {dataset}"
-
-
 def depth_figure(name: str, runs: list[dict[str, Any]]):
     """Test accuracy against depth, plain and residual, over the whole range and, larger, where the better of the two
     lies: a dot a seed, their mean and its 95 % interval, cut at 0 and 100; a cross at 0 for a run that failed."""
@@ -115,6 +103,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     from matplotlib.patches import Patch
 
     (sweep,) = runs
+    if sweep["config"].get("rates"):
+        return rates_figure(name, runs)
     settings, seeds = sweep["config"], len({run["seed"] for run in sweep["runs"]})
     depths = sorted({run["depth"] for run in sweep["runs"]})
     unit = "blocks of two convolutions" if settings["family"] == "cnn" else "hidden layers after the first"
@@ -251,50 +241,6 @@ def gradient_figure(name: str, runs: list[dict[str, Any]]):
     legend_below(figure, handles, title)
     norm = "with batch normalisation" if settings["norm"] == "batch" else "without normalisation"
     figure.suptitle(f"Gradients of CNN and ResCNN {norm}, {images_of(comparison)}")
-    return figure
-
-
-def ablation_figure(name: str, runs: list[dict[str, Any]]):
-    """A line for each variant: its test accuracy, a dot a seed with their mean and its 95 % interval; and after how
-    many steps validation first reached the goal, a cross where it never did."""
-    from matplotlib import pyplot
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    from lab1.engine.metrics import mean_interval
-
-    (ablation,) = runs
-    settings, goal = ablation["config"], ablation["config"]["goal"]
-    found = defaultdict(list)
-    for run in ablation["runs"]:
-        found[run["variant"]].append(run)
-    most, seeds = max(run.get("steps", 0) for run in ablation["runs"]), max(map(len, found.values()))
-    size = 10, 1.8 + 0.28 * len(found)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    for place, same in enumerate(found.values()):
-        tested = [100 * run["test"]["accuracy"] for run in same if "test" in run]
-        if tested:
-            mean, low, high = mean_interval(tested)
-            left.hlines(place, low, high, color="#666666", alpha=0.3, lw=6)
-            left.plot(mean, place, "|", color="#666666", ms=12, mew=2)
-        left.plot(tested, [place] * len(tested), "o", color=PARTS["test"], ms=4.5, mec="white", mew=0.5, zorder=3)
-        reached = [run["steps_to_goal"] for run in same if run.get("steps_to_goal")]
-        right.plot(reached, [place] * len(reached), "o", color=PARTS["validation"], ms=5, alpha=0.7, mec="white")
-        if len(reached) < len(same):
-            right.plot(1.05 * most, place, "x", color="#666666", ms=8, mew=2)
-    left.set_yticks(range(len(found)), found)
-    left.invert_yaxis()
-    left.set(xlabel="test accuracy (%)", title=f"after {most:,} steps")
-    right.set(xlabel="steps", xlim=(0, 1.1 * most), title=f"until validation accuracy is {goal:.0%}")
-    for panel in (left, right):
-        panel.grid(alpha=0.3)
-    handles = {"test, one seed": Line2D([], [], ls="", marker="o", color=PARTS["test"], ms=4.5)}
-    if seeds > 1:
-        handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
-    handles["validation, one seed"] = Line2D([], [], ls="", marker="o", color=PARTS["validation"], ms=5)
-    handles["not by all seeds"] = Line2D([], [], ls="", marker="x", color="#666666", ms=8, mew=2)
-    legend_below(figure, handles)
-    figure.suptitle(f"FastCNN of width {settings['width']} on {images_of(ablation)}, {settings['epochs']} epochs")
     return figure
 
 

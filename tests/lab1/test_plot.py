@@ -141,7 +141,7 @@ def test_depth_by_hand():
 def test_depth_of_other_sweeps_in_words():
     figure = plot.depth_figure("", [sweep({(2, True): [0.5]}, init="he")])
     assert figure.get_suptitle() == "MLPs from He's initial weights, MNIST, 5 epochs"
-    assert legend(figure) == ["plain", "residual", "one seed"]
+    assert legend(figure) == ["residual", "one seed"]
     cnn = sweep({(1, False): [None]}, family="cnn", train_images=500) | {"dataset": "cifar10"}
     figure = plot.depth_figure("", [cnn])
     assert figure.get_suptitle() == "CNNs without normalisation, 500 images of CIFAR-10, 5 epochs"
