@@ -1,12 +1,12 @@
 """Exercise 1.2. In how little computation can CIFAR-10 be learned?
 
-Command:  python lab1/train_fast.py
-Time:     40 minutes
-Expect:   94 % test accuracy on CIFAR-10
+Command:  python lab1/train_fast.py --width 32
+Time:     20 minutes on one core
+Expect:   90.0 % test accuracy on CIFAR-10, with a seventh of the operations of train_cnn.py's 91.4 %
 
-    python lab1/train_fast.py --without averaging whitening    leave out two of the tricks
-    python lab1/train_fast.py --width 16                       a fourteenth of the operations
-    python lab1/ablate_fast.py                                 what each trick is worth
+    python lab1/train_fast.py                                    width 64: four times the operations
+    python lab1/train_fast.py --width 32 --without averaging     leave out one of the tricks
+    python lab1/ablate_fast.py                                   what each trick is worth
 
 A wide, shallow network and a dozen passes over the data, after the published speed runs (Page 2018; Jordan 2024, arXiv
 2404.00498). Each trick is a few lines: the network's in FastCNN of lab1/models.py, those of training in FastTrainer of

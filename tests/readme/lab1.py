@@ -10,7 +10,7 @@ from lab1.detection import canvases
 from lab1.detection.detector import RIGHT
 from lab1.engine.metrics import correlation_interval, mean_interval, paired_interval, ratio_interval
 from lab1.explanation.evaluation import FEW
-from lab1.models import CNN, MLP
+from lab1.models import CNN, MLP, FastCNN, count_macs
 from tests.readme.pages import Page
 from tests.readme.runs import Run, each, mean_sd, percent, read, significant
 from tests.readme.runs import seeds as runs_of
@@ -38,7 +38,7 @@ MAPS = {
 
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
-    for part in (first_table, small_network, depth, initial_weights, convolutions, one_network):
+    for part in (first_table, small_network, depth, initial_weights, convolutions, one_network, fast):
         page.part(part)
     for part in (gradients, without_normalisation, detector, maps):
         page.part(part)
@@ -225,6 +225,34 @@ def one_network(page: Page) -> None:
     earlier = read("lab1", "rescnn9-16-seed0", "earlier.json")
     page.says("had seen {} epochs ({} %)", earlier["epochs"], *percent([earlier]))
     page.says("before we took {}, both", run["config"]["epochs"])
+
+
+def fast(page: Page) -> None:
+    networks = {
+        "FastCNN, width 32": ("fast-32-seed0", FastCNN(32)),
+        "ResCNN, depth 9 (above)": ("rescnn9-16-seed0", CNN(9)),
+    }
+
+    def row(label: str):
+        name, network = networks[label]
+        run = read("lab1", name)
+        six = run["test"].get("accuracy_with_views")
+        accuracy = percent([run]) + ([100 * six] if six is not None else [])
+        return parameters(network), run["epochs"], operations(network, run) / 1e15, *accuracy
+
+    page.table("In how little computation?", "| network | parameters | epochs |", row)
+    (run,), (other,) = runs("fast-32"), runs("rescnn9-16")
+    page.says("shallow network reaches {} % on CIFAR-10 with", *percent([run]))
+    share = operations(CNN(9), other) / operations(FastCNN(32), run)
+    assert 6.5 < share < 7.5, "a seventh of the operations"
+    page.says("One seed each, with a standard error of {} points", error([run], 10_000))
+    page.leave("Jordan's speed runs, linked there", r"brought 94 %")
+    page.leave("a network that is not published", r"the network of width 64")
+
+
+def operations(network: torch.nn.Module, run: Run) -> float:
+    """Multiplications and additions of a whole training: the backward pass takes twice those of the forward pass."""
+    return 6 * count_macs(network, (3, 32, 32)) * 45_000 * run["epochs"]
 
 
 # 2.1
