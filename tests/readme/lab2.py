@@ -20,9 +20,11 @@ METHODS = {
 }
 ANSWERS = {
     "likelihood": "answer-codah-likelihood-gpt-ag_news-bpe1024",
+    "control": "answer-codah-length-only",
     f"{ENCODER}, fine-tuned, cross-entropy over the choices": f"answer-codah-finetune-{ENCODER}",
     f"{ENCODER}, fine-tuned, margin ranking": f"answer-codah-finetune-{ENCODER}-margin",
 }
+QUESTIONS = {"validation": 556, "test": 555}  # of CODAH, as its row under "The data" has them
 SEARCH = f"retrieve-cranfield-{ENCODER}"
 
 
@@ -48,7 +50,7 @@ def first_table(page: Page) -> None:
     page.says("greedy text repeats {} % of its 4-grams", 100 * greedy)
     words, frozen, lora, full = (fmean(percent(same)) for same in films().values())
     page.says("counted words {} %, frozen features {} %, LoRA {} %, full fine-tuning {} %", words, frozen, lora, full)
-    likelihood, encoder, _ = (percent(runs(name)) for name in ANSWERS.values())
+    likelihood, _, encoder, _ = map(percent, answers().values())
     page.says("encoder {} %, a small GPT's likelihood {} %, chance {} %", fmean(encoder), *likelihood, 25)
 
 
@@ -192,28 +194,34 @@ def classes(page: Page) -> None:
     page.says("TF-IDF alone reaches {} %", *percent([run("classify-ag_news-tfidf")]))
 
 
+def answers() -> dict[str, list[Run]]:
+    """The runs of each way to answer; the control has no seed."""
+    return {label: [run(name)] if label == "control" else runs(name) for label, name in ANSWERS.items()}
+
+
 def choices(page: Page) -> None:
-    likelihood, entropy, margin = map(runs, ANSWERS.values())
+    likelihood, (control,), entropy, margin = answers().values()
+    chance = 100 * control["chance"]
 
     def row(label: str):
         if label == "chance":
-            return 25, 25
-        same = runs(ANSWERS[label if label in ANSWERS else label.split(":")[0]])
-        return [number for part in ("validation", "test") for number in shown(percent(same, part))]
+            return chance, chance
+        same = answers()[label.split(":")[0]]
+        return len(same), *(number for part in ("validation", "test") for number in shown(percent(same, part)))
 
     page.says("deviation over seeds {}, {}, {}.", 0, 1, 2)
     best = [one["best_epoch"] for one in (*entropy, *margin)]
     page.says(
         "Of {} epochs validation loss chose the first in {} run, the second in {}.", 3, best.count(1), best.count(2)
     )
-    page.table("Exercise 3.2", "| | validation accuracy | test accuracy |", row)
+    page.table("Exercise 3.2", "| | runs | validation accuracy | test accuracy |", row)
     page.says(
         "standard error of {} questions is {} points at {} %, {} at {} %",
-        555,
-        100 * math.sqrt(0.25 / 555),
+        QUESTIONS["test"],
+        100 * math.sqrt(0.25 / QUESTIONS["test"]),
         50,
-        100 * math.sqrt(0.1875 / 555),
-        25,
+        100 * math.sqrt(0.1875 / QUESTIONS["test"]),
+        chance,
     )
     page.says("with {}M parameters and", likelihood[0]["parameters"] / 1e6)
     page.leave("sizes of data sets", r"and 1\.6 MB of\s+news read")
@@ -226,6 +234,12 @@ def choices(page: Page) -> None:
         one["history"][2]["validation"]["loss"] > one["history"][1]["validation"]["loss"] for one in (*entropy, *margin)
     )
     page.says("validation loss rises in all {} runs", rising)
+    asked = sum(QUESTIONS.values())
+    share = sum(control[part]["accuracy"] * count for part, count in QUESTIONS.items()) / asked
+    half = 1.96 * math.sqrt(share * (1 - share) / asked)
+    page.says("of all {} questions of validation and test", asked)
+    page.says("classifier answers {} % [{}, {}] (normal", *(100 * each for each in (share, share - half, share + half)))
+    page.says("do not account for the {} %", fmean(percent(entropy)))
 
 
 def shown(values: list[float]) -> tuple[float, ...]:

@@ -10,8 +10,8 @@ from lab1.engine.metrics import paired_interval
 from lab3.compare_agents import AGENTS
 from lab3.config import SETTINGS
 from lab3.environments import navigation
-from tests.readme.pages import UNTRACED, Page
-from tests.readme.runs import Run, each, mean_sd, read
+from tests.readme.pages import Page
+from tests.readme.runs import Run, each, mean_sd, read, significant
 from tests.readme.runs import seeds as runs_of
 
 # A row of a table, by its first cell: the name of its runs without "-seed0".
@@ -25,13 +25,17 @@ DQN = {
     "the same, of 1 step": "dqn-1step-CartPole-v1",
     "LunarLander-v3, of 5 steps": "dqn-LunarLander-v3",
 }
-PPO = {name: f"ppo-{name}" for name in ("CartPole-v1", "Acrobot-v1", "LunarLander-v3")}
-RECORDED = f"{UNTRACED}: another processor"
+PPO = {
+    "CartPole-v1, Intel": "compare-CartPole-v1/ppo",
+    "CartPole-v1, AMD": "ppo-CartPole-v1",
+    "Acrobot-v1": "ppo-Acrobot-v1",
+    "LunarLander-v3": "ppo-LunarLander-v3",
+}
 
 
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
-    for part in (first_table, measured, reinforce, dqn, ppo, elsewhere, navigation_goal):
+    for part in (first_table, measured, reinforce, dqn, ppo, elsewhere, navigation_goal, comparison, budgets):
         page.part(part)
     for algorithm, env, comment in (
         ("dqn", "CartPole-v1", "# CartPole-v1, {} steps: half a"),
@@ -67,6 +71,12 @@ def last(name: str) -> list[float]:
     return [run["history"][-1]["return"] for run in runs(name)]
 
 
+def reached(name: str) -> tuple[float, int, int]:
+    """The median step of the threshold in training, how many seeds reached it, and how many there are."""
+    solved = [run["solved"]["step"] if run["solved"] else math.inf for run in runs(name)]
+    return median(solved), len(solved) - solved.count(math.inf), len(solved)
+
+
 def row_of(names: dict[str, str], sizes: bool = True):
     """How a table has a row: seeds and steps if it has, tests, last evaluations, the threshold in training, seconds."""
 
@@ -74,11 +84,11 @@ def row_of(names: dict[str, str], sizes: bool = True):
         same = runs(names[label])
         size = (len(same), same[0]["config"]["steps"]) if sizes else ()
         tests, spent = each(same, "test", "return"), each(same, "seconds")
-        solved = [run["solved"]["step"] if run["solved"] else math.inf for run in same]
-        reached = len(same) - solved.count(math.inf), len(same)
-        middle = (median(solved),) if median(solved) < math.inf else ()
+        step, *solved = reached(names[label])
+        middle = (step,) if step < math.inf else ()
         ends = (min(spent), max(spent)) if round(min(spent)) < round(max(spent)) else (fmean(spent),)
-        return *size, *mean_sd(tests), min(tests), *mean_sd(last(names[label])), *reached, *middle, *ends
+        ends = () if "Intel" in label else ends  # its seconds say nothing
+        return *size, *mean_sd(tests), min(tests), *mean_sd(last(names[label])), *solved, *middle, *ends
 
     return row
 
@@ -88,7 +98,7 @@ def first_table(page: Page) -> None:
     page.says("it ends at {} with a learned value, at {} without a baseline", value, none)
     ten, one, lander = (fmean(returns(name)) for name in DQN.values())
     page.says("CartPole {} with returns of {} steps, {} with {}; LunarLander {}", ten, 10, one, 1, lander)
-    cartpole, _, lander = (fmean(returns(name)) for name in PPO.values())
+    cartpole, _, _, lander = (fmean(returns(name)) for name in PPO.values())
     seconds = fmean(each(runs("ppo-CartPole-v1"), "seconds"))
     car = fmean(returns("ppo-CarRacing-v3"))
     page.says("CartPole {} after {} seconds of training, LunarLander {}, CarRacing {}", cartpole, seconds, lander, car)
@@ -102,11 +112,9 @@ def measured(page: Page) -> None:
     page.says("once, over {} episodes with other starts", run["config"]["test_episodes"])
     page.says("a mean of their last {} training episodes", 20)
     page.says("an Intel Xeon the comparison of {} seeds", len(runs("compare-CartPole-v1/reinforce")))
-    page.says("CartPole-v1 over {} seeds, and the tests]", len(runs("compare-CartPole-v1/reinforce")))
-    page.says("by algorithm over {} seeds, and the tests]", len(runs("dqn-CartPole-v1")))
     page.leave("the 95 % of an interval", r"mean difference, 95 % by")
     thresholds = [runs(name)[0]["solved"]["threshold"] for name in PPO.values()]
-    page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
+    page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[3], thresholds[2])
 
 
 # The exercises
@@ -127,9 +135,8 @@ def reinforce(page: Page) -> None:
         name = baseline(label, where)
         same, tests = runs(name), returns(name)
         early = median(first_at(run, 475, "episodes") or math.inf for run in same)
-        solved = [run["solved"]["step"] if run["solved"] else math.inf for run in same]
-        reached = len(same) - solved.count(math.inf), len(same)
-        return *mean_sd(tests), min(tests), *mean_sd(last(name)), early, *reached, median(solved)
+        step, *solved = reached(name)
+        return *mean_sd(tests), min(tests), *mean_sd(last(name)), early, *solved, step
 
     def difference(label: str):
         what, pair = label.split(": ")
@@ -171,7 +178,7 @@ def reinforce(page: Page) -> None:
         for label in REINFORCE
         for one, other in zip(both[label], few[label], strict=False)
     ]
-    page.says("seeds {} to {} parted between episodes {} and {}.", 0, 4, min(parted), max(parted))
+    page.says("seeds {} to {} are the same, and part between episodes {} and {}.", 0, 4, min(parted), max(parted))
 
 
 def baseline(label: str, where: str) -> str:
@@ -197,8 +204,7 @@ def dqn(page: Page) -> None:
     page.says("{} of {} seeds never have one above {}.", sum(value <= 290 for value in best), len(best), 290)
     more, *ends = paired_interval(high[ten], high[one])
     page.says("is {} of {} evaluations [{}, {}]", more, 20, *ends)
-    page.says("Student's t, n = {} pairs of seeds). On", len(best))
-    page.leave(RECORDED, r"ten steps give 14 to 19 of 20, and one step an early evaluation of 394")
+    page.says("Student's t, n = {} pairs of seeds, all on the AMD", len(best))
     page.leave("trials that are not published", r"among 1, 3, 5 and 10|on seeds 100 to 103|tried on seed 100")
     page.says("all {} seeds end above {}.", sum(end > 260 for end in last(lander)), 260)
     page.says("above {} comes after {}, {} and {} steps", 200, *sorted(first_at(run, 200) for run in runs(lander)))
@@ -206,13 +212,20 @@ def dqn(page: Page) -> None:
 
 def ppo(page: Page) -> None:
     page.table("Exercise 3.2", "| | seeds, steps |", row_of(PPO))
-    cartpole, acrobot, lander = map(runs, PPO.values())
-    solved = [run["solved"] for run in cartpole]
-    steps = max(run["steps"] for run in cartpole)
-    page.says("reaches {} in training, within {} of its {} steps", 475, max(each(solved, "step")), round(steps, -2))
-    page.says("and {} to {} seconds on a free", *(end(each(solved, "seconds")) for end in (min, max)))
-    page.leave(RECORDED, r"On another processor 3 of 5 reach it")
-    page.leave("read off the figure", r"differ by hundreds up to 50,000 steps")
+    intel, amd, acrobot, lander = map(runs, PPO.values())
+    high = [run["test"]["return"] >= 495 for run in intel + amd]
+    page.says("{} of {} seeds have a test return of {} or more", sum(high), len(high), 495)
+    lowest = min(last(PPO["CartPole-v1, Intel"]))
+    page.says("{} of the twenty stays at {} when", high[: len(intel)].count(False), lowest)
+    page.says("explores, {} of {} reach {}", sum(bool(run["solved"]) for run in intel + amd), len(high), 475)
+    ours, others = ([bool(run["solved"]) for run in same] for same in (amd, intel[: len(amd)]))
+    page.says("all {} on one processor, {} of the same {} on the other", sum(ours), sum(others), len(others))
+    apart = [
+        step[0]["step"]
+        for step in zip(*(run["history"] for run in acrobot), strict=True)
+        if max(each(step, "return")) - min(each(step, "return")) >= 100
+    ]
+    page.says("differ by hundreds up to {} steps", *significant([max(apart)], 2))
     tests, evaluated = fmean(each(acrobot, "test", "return")), fmean(last(PPO["Acrobot-v1"]))
     page.says("from {} other starts, lies about {} below the last evaluations from {}", 100, evaluated - tests, 20)
     page.says("seeds land, with {}, {}, {}, {} and {}.", *each(lander, "test", "return"))
@@ -227,7 +240,7 @@ def ppo(page: Page) -> None:
     difference = stats.ttest_ind(ours, others, equal_var=False)
     page.says("sets a million steps of PPO beside {} of DQN", runs("dqn-LunarLander-v3")[0]["config"]["steps"])
     page.says("is {} [{}, {}] higher", fmean(ours) - fmean(others), *difference.confidence_interval())
-    page.says("n = {} and {}): no", len(ours), len(others))
+    page.says("n = {} and {}) after a third", len(ours), len(others))
     (car,) = runs("ppo-CarRacing-v3")
     page.leave("what the environment is", r"four grey frames of 64 x 64 pixels|\[900 counts as\s+solved\]")
     page.says("| CarRacing-v3, {} seed |", 1)
@@ -241,16 +254,21 @@ def elsewhere(page: Page) -> None:
     """The table of numbers of others; of ours they say how many steps they took."""
     ours = {
         "CartPole-v1, DQN": "dqn-CartPole-v1",
-        **{f"{name.removesuffix('-v3')}, PPO": f"ppo-{name}" for name in PPO},
+        "CartPole-v1, PPO": PPO["CartPole-v1, Intel"],
+        "Acrobot-v1, PPO": PPO["Acrobot-v1"],
+        "LunarLander, PPO": PPO["LunarLander-v3"],
         "LunarLander, DQN": "dqn-LunarLander-v3",
     }
     for label, name in ours.items():
         before = "v3: " if "LunarLander" in label else ""
         same = runs(name)
         page.says(f"| {label} | {before}{{}} ± {{}} ({{}}) |", *mean_sd(returns(name)), same[0]["config"]["steps"])
+    sizes = [len(runs(name)) for name in ours.values()]
+    episodes = runs("dqn-CartPole-v1")[0]["test"]["episodes"]
+    page.says("over {} to {} seeds of {} episodes each", min(sizes), max(sizes), episodes)
     page.leave(
         "numbers of RL Baselines3 Zoo and CleanRL, linked above",
-        r"\| (?:v2: )?-?[\d.]+ ± [\d.]+(?: \([\d,]+\))? (?=\|)",
+        r"\| (?:v2: )?-?[\d.]+ ± [\d.]+ \([\d,]+\) \|(?: -?[\d.]+ ± [\d.]+)? \|$",
     )
     page.leave("numbers of RL Baselines3 Zoo and CleanRL, linked above", r"^\| steps in brackets \|.*$")
 
@@ -287,3 +305,46 @@ def navigation_goal(page: Page) -> None:
         "with drawn actions {} to {} %, and {} % at", min(sampled), max(sampled), fmean(ended("obstacle", "sampled"))
     )
     page.leave("a formula", r"and phi\(s\)|\(gamma\^n - 1\)|\bis 0 once\s")
+
+
+def comparison(page: Page) -> None:
+    """PPO beside REINFORCE on CartPole-v1, from the comparison of 20 seeds."""
+    agents = {
+        "REINFORCE with a learned value": baseline("learned value", "Intel"),
+        "REINFORCE with standardised returns": baseline("standardised returns", "Intel"),
+        "REINFORCE without a baseline": baseline("no baseline", "Intel"),
+    }
+    ours = PPO["CartPole-v1, Intel"]
+    page.says("The comparison of {} seeds in exercise 2", len(runs(ours)))
+    page.says("less ..., n = {} pairs [95 %", len(runs(ours)))
+    page.says("mean of its {} evaluations |", len(runs(ours)[0]["history"]))
+
+    def row(label: str):
+        measures = returns, last, lambda name: [fmean(values) for values in evaluations(name)]
+        return [number for of in measures for number in paired_interval(of(ours), of(agents[label]))]
+
+    page.table("Exercise 3.4", "| PPO less ...", row)
+    taken = [run["steps"] for name in agents.values() for run in runs(name)]
+    page.says("PPO had {} steps, ", *significant([fmean(each(runs(ours), "steps"))]))
+    episodes = runs(agents["REINFORCE without a baseline"])[0]["config"]["episodes"]
+    page.says("{} episodes of REINFORCE are {} to {}.", episodes, *significant((min(taken), max(taken))))
+    ppo, value, standardised = (reached(name) for name in (ours, *list(agents.values())[:2]))
+    page.says("the threshold came after {} steps of PPO (the median, with {} of {} seeds)", *ppo)
+    page.says("{} of standardised REINFORCE and {} with a learned value (", standardised[0], value[0])
+    page.says("with a learned value ({} of {} each)", min(value[1], standardised[1]), value[2])
+
+
+def budgets(page: Page) -> None:
+    """PPO beside DQN on LunarLander-v3."""
+    dqn, ppo = runs("dqn-LunarLander-v3"), runs("ppo-LunarLander-v3")
+    steps = dqn[0]["config"]["steps"]
+    near = [min(run["history"], key=lambda point: abs(point["step"] - steps))["return"] for run in ppo]
+    ends = last("dqn-LunarLander-v3")
+    page.says("At the same {} steps DQN is ahead", steps)
+    page.says("It ends at {} ± {} (n = {}),", *mean_sd(ends), len(ends))
+    page.says("nearest to there are at {} ± {} (n = {}),", *mean_sd(near), len(near))
+    welch = stats.ttest_ind(ends, near, equal_var=False).confidence_interval()
+    page.says("a difference of {} [{}, {}] (95 %, Welch's t)", fmean(ends) - fmean(near), *welch)
+    first = [[first_at(run, 200, "seconds") for run in same] for same in (ppo, dqn)]
+    page.says("evaluation of {} or more after {} to {} seconds", 200, min(first[0]), max(first[0]))
+    page.says("seconds, DQN's after {} to {}.", min(first[1]), max(first[1]))
