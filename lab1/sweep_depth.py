@@ -292,10 +292,10 @@ def main(config: Config) -> list[dict[str, Any]]:
             runs = in_order([*runs, network | entry], plan)
             write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
     drawn = config.rates or (not left and (folder / "summary").exists())
-    for residual, name in () if drawn else ((False, "plain"), (True, "residual")):
+    for name in () if drawn else config.kinds:
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
         for row in summary(runs):
-            if row["residual"] is residual and row["accuracy"] is not None:
+            if KINDS[row["residual"]] == name and row["accuracy"] is not None:
                 log.scalars({"accuracy over depth/test": row["accuracy"]}, row["depth"])
         log.close()
     print(table(summary(runs), measured(runs)))
