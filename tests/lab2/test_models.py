@@ -30,7 +30,7 @@ def gpt() -> GPT:
     return model.eval()
 
 
-@pytest.fixture(params=models.GELU)
+@pytest.fixture(params=models.ACTIVATIONS)
 def gpt2(request) -> GPT2LMHeadModel:
     torch.manual_seed(1)
     size = {"vocab_size": 50, "n_positions": 32, "n_embd": 32, "n_layer": 3, "n_head": 4}
@@ -68,7 +68,7 @@ def test_we_load_the_weights_of_gpt2(gpt2, tmp_path):
     ours = GPT.from_pretrained(tmp_path / "theirs")
     assert not ours.training
     assert_same(ours, gpt2)
-    other = next(name for name in models.GELU if name != gpt2.config.activation_function)
+    other = next(name for name in models.ACTIVATIONS if name != gpt2.config.activation_function)
     batch, otherwise = tokens(4, 32), GPT(**SIZE, activation=other).eval()
     otherwise.load_state_dict(ours.state_dict())
     assert (ours(batch) - otherwise(batch)).abs().max() > 1e-3  # which of the two it is can be told
