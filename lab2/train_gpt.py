@@ -53,8 +53,8 @@ PRESETS = {
         learning_rate=1e-3,
     ),
 }
-# What the speed runs do that GPT-2 does not, in the order of a reading of the code: the network's in lab2/models.py, the
-# learning's in lab2/trainer.py, the windows in lab2/language/corpus.py.
+# What the speed runs do and GPT-2 does not. The network's part is in lab2/models.py and lab2/language/positions.py, that
+# of learning in lab2/trainer.py, that of windows in lab2/language/corpus.py.
 Trick = Literal["rotary", "qk-norm", "squared-relu", "zero-init", "muon", "averaging", "shuffling"]
 TRICKS: tuple[str, ...] = Trick.__args__
 PRESETS |= {"modern": PRESETS["laptop"], "modern-nano": PRESETS["nano"]}
@@ -141,6 +141,18 @@ class Config(RunConfig):
         return "-".join([*parts, f"seed{self.seed}"])
 
 
+def find_text(config: RunConfig, download: bool):
+    """The ``Corpus`` that ``config.text`` names, which from now on names what was found."""
+    from lab2.language.corpus import load_corpus
+
+    corpus = load_corpus(config.text, config.data_folder(), download)
+    if config.text == "auto":
+        config.text = corpus.name  # what was used, not what was asked for
+    elif Path(config.text).is_file():
+        config.text = str(Path(config.text).resolve())  # --resume may come from another folder
+    return corpus
+
+
 def set_up(config: Config) -> tuple[Any, tuple]:
     """The GPT in its Trainer, and the windows to train, validate and test it on: ``(trainer, (train, validation,
     test))``."""
@@ -148,18 +160,14 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     import torch
 
     from lab2.language import tokens
-    from lab2.language.corpus import ConsecutiveWindows, RandomWindows, ShuffledWindows, load_corpus
+    from lab2.language.corpus import ConsecutiveWindows, RandomWindows, ShuffledWindows
     from lab2.models import GPT
     from lab2.trainer import LanguageModelTrainer
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     download = not config.dry_run
-    corpus = load_corpus(config.text, config.data_folder(), download)
-    if config.text == "auto":
-        config.text = corpus.name  # what was used, not what was asked for
-    elif Path(config.text).is_file():
-        config.text = str(Path(config.text).resolve())  # --resume may come from another folder
+    corpus = find_text(config, download)
     parts = corpus.parts()
     # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
     learned = corpus.text if config.tokenizer == "characters" else parts["train"]

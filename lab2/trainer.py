@@ -20,7 +20,6 @@ from lab2.models import GPT
 
 SAMPLE_TOKENS = 400
 AVERAGE_DECAY = 0.99  # of averaged weights: about the last hundred steps count
-MUON_FACTOR = 1  # Muon's rate over that of AdamW
 
 
 def language_model_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -96,8 +95,7 @@ class LanguageModelTrainer(Trainer):
         adam = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         if not by_muon:
             return adam
-        groups = [{"params": by_muon, "factor": MUON_FACTOR}]
-        return Together(adam, torch.optim.Muon(groups, rate, decay, adjust_lr_fn="match_rms_adamw"))
+        return Together(adam, torch.optim.Muon(by_muon, rate, decay, adjust_lr_fn="match_rms_adamw"))
 
     def train_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """A step, after which the average takes a hundredth of the new weights in."""

@@ -214,9 +214,9 @@ class RandomWindows:
 
 
 class ShuffledWindows(RandomWindows):
-    """The same, without replacement: the text is cut into windows that follow one another, and all of them come once, in
-    random order, before any comes again. Each pass over the text cuts it at other places, and leaves out less than two
-    windows at its ends. Cuts and order are a function of (seed, pass)."""
+    """The same, without replacement: the text is cut into windows that follow one another, and all of them come once,
+    in random order, before any comes again. Each pass over the text cuts it at other places, and leaves out less than
+    two windows at its ends. Cuts and order are a function of (seed, pass)."""
 
     def starts(self, step: int) -> Tensor:
         first, windows = step * self.batch_size, max(1, len(self.tokens) // self.context - 1)

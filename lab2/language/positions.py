@@ -15,8 +15,8 @@ def turns(context: int, width: int, base: float = 10_000.0) -> Tensor:
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Queries or keys ``[..., T, D]``, turned by ``turns`` ``[2, T, D / 2]`` (eq. 34). Number i makes a pair with number
-    i + D / 2, as in GPT-NeoX; the paper pairs neighbours, which is the same up to the order of the weights."""
+    """Queries or keys ``[..., T, D]``, turned by ``turns`` ``[2, T, D / 2]`` (eq. 34). Number i makes a pair with
+    number i + D / 2, as in GPT-NeoX; the paper pairs neighbours, which is the same up to the order of the weights."""
     cosine, sine = turns
     first, second = x.float().chunk(2, -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1).to(x.dtype)
