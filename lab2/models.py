@@ -158,7 +158,7 @@ class GPT(nn.Module):
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
         require(activation in ACTIVATIONS, f"activation {activation}: one of {', '.join(ACTIVATIONS)} is needed")
         head = width // heads
-        require(not rotary or head % 2 == 0, f"heads of width {head}: rotary positions need an even width")
+        require(not rotary or head % 2 == 0, f"heads of width {head}: an even width is needed for rotary positions")
         self.context, self.drop = context, dropout
         self.wte, self.wpe = nn.Embedding(vocabulary, width), None if rotary else nn.Embedding(context, width)
         self.register_buffer("turns", positions.turns(context, head) if rotary else None, persistent=False)

@@ -53,8 +53,8 @@ PRESETS = {
         learning_rate=1e-3,
     ),
 }
-# What the speed runs do and GPT-2 does not. The network's part is in lab2/models.py and lab2/language/positions.py, that
-# of learning in lab2/trainer.py, that of windows in lab2/language/corpus.py.
+# What the speed runs do and GPT-2 does not. Of the network: lab2/models.py, lab2/language/positions.py; of learning:
+# lab2/trainer.py; of windows: lab2/language/corpus.py.
 Trick = Literal["rotary", "qk-norm", "squared-relu", "zero-init", "muon", "averaging", "shuffling"]
 TRICKS: tuple[str, ...] = Trick.__args__
 PRESETS |= {"modern": PRESETS["laptop"], "modern-nano": PRESETS["nano"]}
