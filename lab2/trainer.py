@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from lab1.engine.config import require
 from lab1.engine.optimizer import Together
@@ -19,7 +19,6 @@ from lab2.language.tokens import Tokenizer
 from lab2.models import GPT
 
 SAMPLE_TOKENS = 400
-AVERAGE_DECAY = 0.99  # of averaged weights: about the last hundred steps count
 
 
 def language_model_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -36,6 +35,12 @@ def text_measures(loss: float, characters_per_token: float) -> dict[str, float]:
     }
 
 
+def moving_average(average: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
+    """The exponential moving average of the weights of so many steps, and of one more (Polyak & Juditsky 1992). Its
+    memory grows with the steps, so that the first weights are soon forgotten, up to about a hundred of them."""
+    return average.lerp(weights, (9 / (10 + steps)).clamp(min=0.01))
+
+
 class LanguageModelTrainer(Trainer):
     """Trains a GPT on windows of a text. An epoch is a stretch of steps between two validations."""
 
@@ -50,9 +55,7 @@ class LanguageModelTrainer(Trainer):
         """
         super().__init__(model, config, about)
         self.tokenizer, self.prompt = tokenizer, prompt
-        # An exponential moving average of the weights (Polyak & Juditsky 1992); it begins with those of the first step.
-        average = get_ema_multi_avg_fn(AVERAGE_DECAY)
-        self.average = AveragedModel(self.model, multi_avg_fn=average) if config.uses("averaging") else None
+        self.average = AveragedModel(self.model, avg_fn=moving_average) if config.uses("averaging") else None
 
     def criterion(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean loss a token, and how often the most probable token is the next one."""
@@ -98,7 +101,7 @@ class LanguageModelTrainer(Trainer):
         return Together(adam, torch.optim.Muon(by_muon, rate, decay, adjust_lr_fn="match_rms_adamw"))
 
     def train_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """A step, after which the average takes a hundredth of the new weights in."""
+        """A step, after which the average takes a part of the new weights in."""
         metrics = super().train_step(batch)
         if self.average is not None:
             self.average.update_parameters(self.model)

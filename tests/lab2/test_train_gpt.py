@@ -16,7 +16,7 @@ from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab1.engine.launch import parse
 from lab2 import models, train_gpt
 from lab2.language import corpus, tokens
-from lab2.trainer import language_model_loss, text_measures
+from lab2.trainer import language_model_loss, moving_average, text_measures
 from tests.exactness import assert_equal
 from tests.posix import posix
 
@@ -146,9 +146,10 @@ def test_averaged_weights_by_the_formula(tmp_path, rhymes):
     expected, original = {}, trainer.train_step
 
     def step(batch):
-        metrics = original(batch)
+        steps, metrics = trainer.step, original(batch)
+        part = 9 / (10 + steps)  # 9/11 of the second step's weights, 9/29 of the twentieth's
         for name, weight in trainer.model.state_dict().items():
-            expected[name] = 0.99 * expected[name] + 0.01 * weight if name in expected else weight.clone()
+            expected[name] = (1 - part) * expected[name] + part * weight if name in expected else weight.clone()
         return metrics
 
     trainer.train_step = step
@@ -167,6 +168,12 @@ def test_averaged_weights_by_the_formula(tmp_path, rhymes):
     for batches, loss in ((validation, trainer.history[1]["validation"]["loss"]), (test, found["loss"])):
         total = sum(language_model_loss(gpt(x), y).item() * y.numel() for x, y in batches)
         assert loss == pytest.approx(total / sum(y.numel() for _, y in batches), abs=1e-5)
+
+
+def test_an_average_remembers_a_hundred_steps():
+    average, weights = torch.zeros(1), torch.ones(1)
+    parts = [moving_average(average, weights, torch.tensor(steps)).item() for steps in (8, 890, 1000, 10**6)]
+    assert parts == pytest.approx([0.5, 0.01, 0.01, 0.01])
 
 
 def test_without_all_its_tricks_the_modern_preset_is_gpt2(tmp_path, rhymes):
