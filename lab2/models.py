@@ -1,10 +1,12 @@
 """GPT, a decoder-only Transformer: GPT-2's architecture and names (Radford et al. 2019), so that weights can be
-exchanged with transformers' ``GPT2LMHeadModel`` both ways. Sampling from it is in ``lab2/language/sampling.py``.
+exchanged with transformers' ``GPT2LMHeadModel`` both ways; and, each to be switched on, what later networks do in its
+place. Sampling from it is in ``lab2/language/sampling.py``.
 
 Letters in shapes: B texts, T tokens of each, V tokens in the vocabulary, C width, H heads, D = C / H.
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ from torch import Tensor, nn
 from lab1.engine import registry
 from lab1.engine.config import REPOSITORY, require
 from lab1.engine.registry import register
-from lab2.language import sampling
+from lab2.language import positions, sampling
 
-# GELU (Hendrycks & Gimpel 2016) by the names of transformers: exact, or the tanh form that GPT-2 was trained with and
+
+def squared_relu(x: Tensor) -> Tensor:
+    """``max(x, 0) ** 2`` (So et al. 2021)."""
+    return F.relu(x).square()
+
+
+# By the names of transformers. GELU (Hendrycks & Gimpel 2016): exact, or the tanh form that GPT-2 was trained with and
 # that takes a processor three times as long.
-GELU = {"gelu": "none", "gelu_new": "tanh"}
+ACTIVATIONS = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh"), "relu2": squared_relu}
 
 # What this GPT does not have; a GPT-2 that differs in one of these is refused.
 FIXED = {
@@ -61,49 +69,50 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, drop: float = 0.0) -> 
 
 
 class Attention(nn.Module):
-    """Multi-head causal self-attention."""
+    """Multi-head causal self-attention; with ``qk_norm`` queries and keys are normalised (``positions.place``)."""
 
-    def __init__(self, width: int, heads: int, drop: float):
+    def __init__(self, width: int, heads: int, drop: float, qk_norm: bool):
         super().__init__()
-        self.heads, self.drop = heads, drop
+        self.heads, self.drop, self.qk_norm = heads, drop, qk_norm
         self.c_attn = nn.Linear(width, 3 * width)  # queries, keys and values of all heads
         self.c_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, C]`` -> ``[B, T, C]``."""
+    def forward(self, x: Tensor, turns: Tensor | None) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``. turns: of rotary positions (``positions.turns``)."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = (positions.place(each, turns, self.qk_norm) for each in (q, k))
         y = attend(q, k, v, self.drop if self.training else 0.0)
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide between them, with GELU."""
+    """Two layers, four times as wide between them, with GELU or another activation."""
 
     def __init__(self, width: int, activation: str):
         super().__init__()
-        self.approximate = GELU[activation]
+        self.activation = ACTIVATIONS[activation]
         self.c_fc = nn.Linear(width, 4 * width)
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, C]`` -> ``[B, T, C]``."""
-        return self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class Block(nn.Module):
     """Attention, then MLP; each behind a layer norm and with the identity around it ("pre-norm")."""
 
-    def __init__(self, width: int, heads: int, drop: float, activation: str):
+    def __init__(self, width: int, heads: int, drop: float, activation: str, qk_norm: bool):
         super().__init__()
         self.drop = drop
-        self.ln_1, self.attn = nn.LayerNorm(width), Attention(width, heads, drop)
+        self.ln_1, self.attn = nn.LayerNorm(width), Attention(width, heads, drop, qk_norm)
         self.ln_2, self.mlp = nn.LayerNorm(width), MLP(width, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, C]`` -> ``[B, T, C]``."""
+    def forward(self, x: Tensor, turns: Tensor | None) -> Tensor:
+        """``[B, T, C]`` -> ``[B, T, C]``. turns: of rotary positions."""
         drop = self.drop if self.training else 0.0
-        x = x + dropout(self.attn(self.ln_1(x)), drop)
+        x = x + dropout(self.attn(self.ln_1(x), turns), drop)
         return x + dropout(self.mlp(self.ln_2(x)), drop)
 
 
@@ -127,14 +136,19 @@ class GPT(nn.Module):
         width: int,
         dropout: float = 0.0,
         activation: str = "gelu",
+        rotary: bool = False,
+        qk_norm: bool = False,
+        zero_init: bool = False,
     ):
         """Args:
         vocabulary: number of tokens V. context: most tokens that it sees at once.
-        dropout: of embeddings, attention weights, and what each block adds. activation: see ``GELU``.
+        dropout: of embeddings, attention weights, and what each block adds. activation: see ``ACTIVATIONS``.
+        rotary: places turn queries and keys, in place of position embeddings. qk_norm: queries and keys are normalised.
+        zero_init: each block begins as the identity (Zhang et al. 2019, "Fixup").
 
         Raises:
             UsageError: for a size below 1, a width that the heads do not divide, a dropout outside [0, 1), an
-                activation not in ``GELU``.
+                activation not in ``ACTIVATIONS``, heads of an odd width with rotary positions.
         """
         super().__init__()
         sizes = {"vocabulary": vocabulary, "context": context, "layers": layers, "heads": heads, "width": width}
@@ -142,14 +156,18 @@ class GPT(nn.Module):
             require(size >= 1, f"{name} {size}: at least 1 is needed")
         require(width % heads == 0, f"width {width}: a multiple of the {heads} heads is needed")
         require(0 <= dropout < 1, f"dropout {dropout}: a probability from 0 to below 1 is needed")
-        require(activation in GELU, f"activation {activation}: one of {', '.join(GELU)} is needed")
-        self.arguments = sizes | {"dropout": dropout, "activation": activation}
+        require(activation in ACTIVATIONS, f"activation {activation}: one of {', '.join(ACTIVATIONS)} is needed")
+        head = width // heads
+        require(not rotary or head % 2 == 0, f"heads of width {head}: an even width is needed for rotary positions")
         self.context, self.drop = context, dropout
-        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.h = nn.ModuleList(Block(width, heads, dropout, activation) for _ in range(layers))
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), None if rotary else nn.Embedding(context, width)
+        self.register_buffer("turns", positions.turns(context, head) if rotary else None, persistent=False)
+        self.h = nn.ModuleList(Block(width, heads, dropout, activation, qk_norm) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
+            if parameter.ndim == 2 and zero_init and "c_proj" in name:
+                nn.init.zeros_(parameter)
+            elif parameter.ndim == 2:
                 # Each block adds twice to the sum; so its variance at the end does not depend on the depth.
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * layers) if "c_proj" in name else 0.02)
             elif name.endswith("bias"):
@@ -163,10 +181,14 @@ class GPT(nn.Module):
         """
         length = tokens.shape[1]
         require(length <= self.context, f"{length} tokens are more than this GPT's context of {self.context}")
-        x = self.wte(tokens) + self.wpe.weight[:length]
+        x, turns = self.wte(tokens), None
+        if self.wpe is None:
+            turns = self.turns[:, :length]
+        else:
+            x = x + self.wpe.weight[:length]
         x = dropout(x, self.drop) if self.training else x
         for block in self.h:
-            x = block(x)
+            x = block(x, turns)
         return F.linear(self.ln_f(x), self.wte.weight)
 
     def generate(
@@ -199,8 +221,9 @@ class GPT(nn.Module):
             found = getattr(config, key, None)
             require(found == value, f"{name} is no plain GPT-2: its {key} is {found!r}, not {value!r}")
         activation = config.activation_function
-        known = " or ".join(map(repr, GELU))
-        require(activation in GELU, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}")
+        known = " or ".join(map(repr, ACTIVATIONS))
+        fits = activation in ACTIVATIONS
+        require(fits, f"{name} is no plain GPT-2: its activation_function is {activation!r}, not {known}")
         theirs = hub.network(GPT2LMHeadModel, str(name), data_folder, download)[0].state_dict()
         sizes = (config.vocab_size, config.n_positions, config.n_layer, config.n_head, config.n_embd)
         gpt = cls(*sizes, activation=activation)
@@ -208,10 +231,16 @@ class GPT(nn.Module):
         return gpt.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that ``GPT2LMHeadModel.from_pretrained`` reads."""
+        """Write a folder that ``GPT2LMHeadModel.from_pretrained`` reads.
+
+        Raises:
+            UsageError: for a GPT with rotary positions or normalised queries and keys, which GPT-2 does not have.
+        """
         from transformers import GPT2Config, GPT2LMHeadModel
 
         size, drop = self.arguments, self.drop
+        plain = not (size["rotary"] or size["qk_norm"])
+        require(plain, "GPT-2 has no rotary positions and no normalised queries and keys: this one stays here")
         config = GPT2Config(
             vocab_size=size["vocabulary"],
             n_positions=size["context"],

@@ -18,7 +18,7 @@ Run = dict[str, Any]
 # Runs of train_gpt.py that agree in these are one model on one text; what else differs is drawn on one axis.
 SAME_MODEL = (
     *("text", "tokenizer", "layers", "heads", "width", "context", "dropout"),
-    *("steps", "batch_size", "learning_rate"),
+    *("steps", "batch_size", "learning_rate", "preset", "without"),
 )
 STYLES = ("-", "--", ":", "-.")
 MEASURES = {
@@ -39,7 +39,7 @@ def models(runs: list[Run]) -> dict[str, list[Run]]:
     names: dict[tuple, str] = {}
     figures = defaultdict(list)
     for name, same in sorted(by_experiment(runs).items(), key=lambda item: len(item[0])):
-        settings = tuple(same[0]["config"][key] for key in SAME_MODEL)
+        settings = tuple(str(same[0]["config"].get(key) or None) for key in SAME_MODEL)
         figures[names.setdefault(settings, name)] += same
     return figures
 

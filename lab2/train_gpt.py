@@ -5,6 +5,9 @@ Time:     26 minutes on one core
 Expect:   1.38 nats a character (perplexity 3.96) on the last 5 % of the poem
 
     python lab2/train_gpt.py --preset nano               0.8M parameters instead of 2.7M, 2,000 smaller steps
+    python lab2/train_gpt.py --preset modern             what GPTs have learned since GPT-2; modern-nano is small
+    python lab2/train_gpt.py --preset modern --without muon      leave one of these out
+    python lab2/ablate_gpt.py                            what each of them is worth
     python lab2/train_gpt.py --text FILE_OR_URL          any text, such as --text python, the standard library's source
     python lab2/train_gpt.py --tokenizer bpe-1024        tokens of several characters, learned from the text
     tensorboard --logdir lab2/model                      curves, and what the network writes as it learns
@@ -50,6 +53,11 @@ PRESETS = {
         learning_rate=1e-3,
     ),
 }
+# What the speed runs do and GPT-2 does not. Of the network: lab2/models.py, lab2/language/positions.py; of learning:
+# lab2/trainer.py; of windows: lab2/language/corpus.py.
+Trick = Literal["rotary", "qk-norm", "squared-relu", "zero-init", "muon", "averaging", "shuffling"]
+TRICKS: tuple[str, ...] = Trick.__args__
+PRESETS |= {"modern": PRESETS["laptop"], "modern-nano": PRESETS["nano"]}
 
 
 @dataclasses.dataclass
@@ -59,8 +67,13 @@ class Config(RunConfig):
     text: str = "auto"
     """What to learn from: a text file or the URL of one, divina_commedia, or python for the source code of Python's
     standard library. auto: the Divina Commedia, or python where it cannot be had."""
-    preset: Literal["laptop", "nano"] = "laptop"
-    """Size of the network and length of training; each flag below that is given takes precedence."""
+    preset: Literal["laptop", "nano", "modern", "modern-nano"] = "laptop"
+    """Size of the network and length of training; each flag below that is given takes precedence. modern and
+    modern-nano: as laptop and nano, with all the tricks of --without."""
+    without: tuple[Trick, ...] = ()
+    """Tricks of a modern preset to leave out. rotary: places are learned embeddings; qk-norm: queries and keys are not
+    normalised; squared-relu: GELU; zero-init: what blocks add begins at random; muon: AdamW learns everything;
+    averaging: no averaged weights; shuffling: windows are drawn with replacement."""
     tokenizer: str = "characters"
     """characters; bpe-1024, byte pairs learned from the text, with so many tokens; or a pretrained one, a folder or hub
     name."""
@@ -103,6 +116,9 @@ class Config(RunConfig):
 
     def check(self) -> None:
         super().check()
+        modern, twice = self.preset.startswith("modern"), len(set(self.without)) < len(self.without)
+        require(not twice, f"--without {' '.join(self.without)}: one is there twice")
+        require(modern or not self.without, f"--without {' '.join(self.without)}: it needs --preset modern")
         counts = ("layers", "heads", "width", "context", "steps", "eval_interval", "batch_size")
         for name, least in (*((name, 1) for name in counts), ("patience", 0)):
             value = getattr(self, name)
@@ -113,11 +129,28 @@ class Config(RunConfig):
         require(math.isfinite(rate) and rate > 0, f"--learning-rate {rate}: a positive number is needed, such as 0.001")
         require(math.isfinite(decay) and decay >= 0, f"--weight-decay {decay}: 0 or a positive number is needed")
 
+    def uses(self, trick: str) -> bool:
+        """Whether this trick is in."""
+        return self.preset.startswith("modern") and trick not in self.without
+
     def describe(self) -> str:
-        parts = ["gpt", f"{self.layers}x{self.width}"]
+        parts = ["gpt", *(["modern"] if self.preset.startswith("modern") else []), f"{self.layers}x{self.width}"]
+        parts += [f"no-{trick}" for trick in TRICKS if trick in self.without]
         parts += [Path(self.text).stem] if self.text != "divina_commedia" else []
         parts += [Path(self.tokenizer).name] if self.tokenizer != "characters" else []
         return "-".join([*parts, f"seed{self.seed}"])
+
+
+def find_text(config: RunConfig, download: bool):
+    """The ``Corpus`` that ``config.text`` names, which from now on names what was found."""
+    from lab2.language.corpus import load_corpus
+
+    corpus = load_corpus(config.text, config.data_folder(), download)
+    if config.text == "auto":
+        config.text = corpus.name  # what was used, not what was asked for
+    elif Path(config.text).is_file():
+        config.text = str(Path(config.text).resolve())  # --resume may come from another folder
+    return corpus
 
 
 def set_up(config: Config) -> tuple[Any, tuple]:
@@ -127,32 +160,35 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     import torch
 
     from lab2.language import tokens
-    from lab2.language.corpus import ConsecutiveWindows, RandomWindows, load_corpus
+    from lab2.language.corpus import ConsecutiveWindows, RandomWindows, ShuffledWindows
     from lab2.models import GPT
     from lab2.trainer import LanguageModelTrainer
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     download = not config.dry_run
-    corpus = load_corpus(config.text, config.data_folder(), download)
-    if config.text == "auto":
-        config.text = corpus.name  # what was used, not what was asked for
-    elif Path(config.text).is_file():
-        config.text = str(Path(config.text).resolve())  # --resume may come from another folder
+    corpus = find_text(config, download)
     parts = corpus.parts()
     # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
     learned = corpus.text if config.tokenizer == "characters" else parts["train"]
     tokenizer = tokens.make(config.tokenizer, learned, config.data_folder(), download)
     encoded = {name: torch.tensor(tokenizer.encode(part), device=device) for name, part in parts.items()}
     steps, interval = (6, 3) if config.dry_run else (config.steps, config.eval_interval)
-    train = RandomWindows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
+    windows = ShuffledWindows if config.uses("shuffling") else RandomWindows
+    train = windows(encoded["train"], config.context, config.batch_size, config.seed, steps, interval)
     validation, test = (
         ConsecutiveWindows(
             encoded[name], config.context, config.batch_size, len(parts[name]), limit=3 if config.dry_run else None
         )
         for name in ("validation", "test")
     )
-    model = GPT(len(tokenizer), config.context, config.layers, config.heads, config.width, config.dropout)
+    model = GPT(
+        *(len(tokenizer), config.context, config.layers, config.heads, config.width, config.dropout),
+        activation="relu2" if config.uses("squared-relu") else "gelu",
+        rotary=config.uses("rotary"),
+        qk_norm=config.uses("qk-norm"),
+        zero_init=config.uses("zero-init"),
+    )
     about = {"dataset": corpus.name, "tokenizer": tokenizer.describe()}
     prompt = tokenizer.encode("\n" if "\n" in corpus.text else corpus.text[0]) or [0]  # samples begin with a new line
     return LanguageModelTrainer(model, config, about, tokenizer, prompt), (train, validation, test)

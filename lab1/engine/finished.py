@@ -56,6 +56,7 @@ def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLAC
     ``aside``: where it computes and files lie."""
     before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return [
         f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in config.as_dict().items()

@@ -202,12 +202,35 @@ class RandomWindows:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step, counted from 0."""
-        generator = random_generator(self.seed, step)
-        starts = torch.randint(len(self.tokens) - self.context, (self.batch_size,), generator=generator)
-        starts = starts[own_share(self.batch_size)].to(self.tokens.device)
+        starts = self.starts(step)[own_share(self.batch_size)].to(self.tokens.device)
         windows = self.tokens[starts[:, None] + self.offsets]
         batch = windows[:, :-1], windows[:, 1:]
         return batch if has_share(self.batch_size) else StandIn(batch)
+
+    def starts(self, step: int) -> Tensor:
+        """Where the windows of a step begin, those of all processes: ``[B]``."""
+        generator = random_generator(self.seed, step)
+        return torch.randint(len(self.tokens) - self.context, (self.batch_size,), generator=generator)
+
+
+class ShuffledWindows(RandomWindows):
+    """The same, without replacement: the text is cut into windows that follow one another, and all of them come once,
+    in random order, before any comes again. Each pass over the text cuts it at other places, and leaves out less than
+    two windows at its ends. Cuts and order are a function of (seed, pass)."""
+
+    def starts(self, step: int) -> Tensor:
+        first, windows = step * self.batch_size, max(1, len(self.tokens) // self.context - 1)
+        numbers = range(first, first + self.batch_size)  # of all passes, one after the other
+        passes = {number // windows for number in numbers}
+        order = torch.cat([self.order(each, windows) for each in sorted(passes)])
+        begin = first % windows
+        return order[begin : begin + self.batch_size]
+
+    def order(self, number: int, windows: int) -> Tensor:
+        """Where the windows of one pass over the text begin, as they come: ``[windows]``."""
+        generator = random_generator(self.seed, number)
+        cut = torch.randint(len(self.tokens) - windows * self.context, (1,), generator=generator)
+        return cut + self.context * torch.randperm(windows, generator=generator)
 
 
 class ConsecutiveWindows:

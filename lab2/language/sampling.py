@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.engine.config import require
+from lab2.language import positions
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -67,9 +68,11 @@ class Decoder:
 
     def __init__(self, gpt, batch: int):
         """Make room for ``batch`` texts of up to ``gpt.context`` tokens."""
-        self.wte, self.wpe, self.norm = gpt.wte.weight, gpt.wpe.weight, (gpt.ln_f.weight, gpt.ln_f.bias)
+        self.wte, self.norm = gpt.wte.weight, (gpt.ln_f.weight, gpt.ln_f.bias)
+        self.places = None if gpt.wpe is None else gpt.wpe.weight  # position embeddings, or else
+        self.turns = gpt.turns  # rotary positions
         self.heads, width = gpt.h[0].attn.heads, self.wte.shape[1]
-        self.approximate = gpt.h[0].mlp.approximate
+        self.qk_norm, self.activation = gpt.h[0].attn.qk_norm, gpt.h[0].mlp.activation
         self.blocks = []
         for block in gpt.h:
             cache = self.wte.new_empty(2, batch, self.heads, gpt.context, width // self.heads)  # keys, values
@@ -81,15 +84,18 @@ class Decoder:
         """Tokens ``[B, T]`` at places from ``start`` on -> logits of the token after the last ``[B, V]``. Those before
         were seen in earlier calls; several at once must start at 0."""
         (B, T), width = tokens.shape, self.wte.shape[1:]
-        x = self.wte[tokens] + self.wpe[start : start + T]
+        x = self.wte[tokens] if self.places is None else self.wte[tokens] + self.places[start : start + T]
+        turns = None if self.turns is None else self.turns[:, start : start + T]
         for cache, norm_1, attention, out, norm_2, up, down in self.blocks:
             qkv = F.linear(torch.layer_norm(x, width, *norm_1), *attention)
             qkv = qkv.view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            if self.qk_norm or turns is not None:  # keys are kept as they are attended to
+                qkv[:2] = positions.place(qkv[:2], turns, self.qk_norm)
             cache.narrow(3, start, T).copy_(qkv[1:])
             keys, values = cache.narrow(3, 0, start + T).unbind()
             y = F.scaled_dot_product_attention(qkv[0], keys, values, is_causal=T > 1)
             x = x + F.linear(y.transpose(1, 2).reshape(B, T, -1), *out)
-            inner = F.gelu(F.linear(torch.layer_norm(x, width, *norm_2), *up), approximate=self.approximate)
+            inner = self.activation(F.linear(torch.layer_norm(x, width, *norm_2), *up))
             x = x + F.linear(inner, *down)
         return F.linear(torch.layer_norm(x[:, -1], width, *self.norm), self.wte)
 
@@ -97,7 +103,7 @@ class Decoder:
 def generate(gpt, tokens: Tensor, max_new_tokens: int, choose: Chooser) -> Tensor:
     """Continue texts: tokens ``[B, T]``, T at least 1 -> ``[B, T + max_new_tokens]``, without dropout.
 
-    Places are learned up to ``gpt.context``; where they are used up, it goes on from the last half of that context
+    Places are known up to ``gpt.context``; where they are used up, it goes on from the last half of that context
     alone, which takes the first places then. A prompt longer than the context counts with its end.
 
     Raises:

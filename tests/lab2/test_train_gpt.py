@@ -12,11 +12,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lab1.engine.config import REPOSITORY, UsageError
+from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab1.engine.launch import parse
 from lab2 import models, train_gpt
 from lab2.language import corpus, tokens
-from lab2.trainer import language_model_loss, text_measures
+from lab2.trainer import language_model_loss, moving_average, text_measures
 from tests.exactness import assert_equal
 from tests.posix import posix
 
@@ -118,6 +118,113 @@ def test_weight_decay_on_matrices_only(tmp_path, rhymes):
     assert norm.item() == pytest.approx(1, abs=1e-3)
 
 
+def test_muon_learns_the_matrices_of_the_blocks(tmp_path, rhymes):
+    trainer, (train, _, _) = train_gpt.set_up(make(tmp_path, rhymes, preset="modern-nano", weight_decay=0.1))
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    decayed, others, matrices = (
+        ({names[id(p)] for p in group["params"]}, group["weight_decay"]) for group in trainer.optimizer.param_groups
+    )
+    assert decayed == ({"wte.weight"}, 0.1)  # places are rotary: no embedding
+    parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert matrices == ({f"h.{layer}.{part}.weight" for layer in range(2) for part in parts}, 0.1)
+    assert others == (set(names.values()) - decayed[0] - matrices[0], 0.0)
+    # An update by Muon has singular values of about 0.2 * sqrt(larger side) times the rate: of 96 x 32, 1.96.
+    weight = trainer.model.h[0].attn.c_attn.weight
+    trainer.steps_per_epoch = len(train)
+    for step in range(3):  # c_attn has no gradient before c_proj is no longer zero
+        before = weight.detach().clone()
+        trainer.train_step(train.batch(step))
+    rate = trainer.learning_rate(2)
+    update = (before * (1 - rate * 0.1) - weight.detach()) / rate
+    values = torch.linalg.svdvals(update) / (0.2 * math.sqrt(96))
+    assert 0.5 < values[len(values) // 2] < 1.3
+    assert values.max() < 1.3
+
+
+def test_averaged_weights_by_the_formula(tmp_path, rhymes):
+    trainer, (train, validation, test) = train_gpt.set_up(make(tmp_path, rhymes, preset="modern-nano"))
+    expected, original = {}, trainer.train_step
+
+    def step(batch):
+        steps, metrics = trainer.step, original(batch)
+        part = 9 / (10 + steps)  # 9/11 of the second step's weights, 9/29 of the twentieth's
+        for name, weight in trainer.model.state_dict().items():
+            expected[name] = (1 - part) * expected[name] + part * weight if name in expected else weight.clone()
+        return metrics
+
+    trainer.train_step = step
+    trainer.train(train, validation)
+    last = torch.load(trainer.folder / "last.pt", weights_only=True)["weights"]
+    best = torch.load(trainer.folder / "best.pt", weights_only=True)["weights"]
+    assert trainer.best_epoch == 2
+    assert set(best) == set(last) == set(expected)
+    for name, weight in expected.items():
+        torch.testing.assert_close(best[name], weight, atol=1e-6, rtol=1e-5, msg=name)
+        assert torch.equal(last[name], trainer.model.state_dict()[name])
+    assert (best["wte.weight"] - last["wte.weight"]).abs().max() > 1e-4
+    # What validation and the test measured are the averaged weights.
+    gpt, _ = models.load(trainer.folder / "best.pt")
+    found = trainer.test(test)
+    for batches, loss in ((validation, trainer.history[1]["validation"]["loss"]), (test, found["loss"])):
+        total = sum(language_model_loss(gpt(x), y).item() * y.numel() for x, y in batches)
+        assert loss == pytest.approx(total / sum(y.numel() for _, y in batches), abs=1e-5)
+
+
+def test_an_average_remembers_a_hundred_steps():
+    average, weights = torch.zeros(1), torch.ones(1)
+    parts = [moving_average(average, weights, torch.tensor(steps)).item() for steps in (8, 890, 1000, 10**6)]
+    assert parts == pytest.approx([0.5, 0.01, 0.01, 0.01])
+
+
+def test_without_all_its_tricks_the_modern_preset_is_gpt2(tmp_path, rhymes):
+    losses = []
+    for settings in ({"preset": "nano"}, {"preset": "modern-nano", "without": train_gpt.TRICKS}):
+        torch.manual_seed(0)
+        trainer, (train, validation, _) = train_gpt.set_up(make(tmp_path, rhymes, **settings))
+        losses.append(trainer.train(train, validation))
+    assert losses[0] == losses[1]
+    modern = make(tmp_path, rhymes, preset="modern-nano", without=("muon",))
+    assert modern.describe() == "gpt-modern-2x32-no-muon-rhymes-seed0"
+    trainer, (train, _, _) = train_gpt.set_up(modern)
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert isinstance(train, corpus.ShuffledWindows)
+    size = {"rotary": True, "qk_norm": True, "zero_init": True, "activation": "relu2"}
+    assert size.items() <= trainer.model.arguments.items()
+
+
+def test_a_modern_run_that_is_stopped_ends_as_if_nothing_had_happened(tmp_path, rhymes):
+    settings = {"preset": "modern-nano", "eval_interval": 7, "dropout": 0.2}
+    trainer, (train, validation, test) = train_gpt.set_up(make(tmp_path / "whole", rhymes, **settings))
+    trainer.train(train, validation)
+    whole = trainer.folder
+    trainer.test(test)
+
+    parts, (train, validation, _) = train_gpt.set_up(make(tmp_path / "parts", rhymes, **settings))
+    original = parts.train_step
+
+    def struck(batch):
+        if parts.step == 9:
+            signal.raise_signal(signal.SIGINT)
+        return original(batch)
+
+    parts.train_step = struck
+    with pytest.raises(Interrupted):
+        parts.train(train, validation)
+    resumed = make(tmp_path / "parts", rhymes, **settings, resume=str(parts.folder))
+    trainer, (train, validation, test) = train_gpt.set_up(resumed)
+    torch.manual_seed(99)  # what a checkpoint puts back
+    trainer.train(train, validation)
+    trainer.test(test)
+    last = [torch.load(folder / "last.pt", weights_only=True) for folder in (whole, trainer.folder)]
+    assert last[0]["step"] == 20
+    assert {"average", "optimizer"} <= set(last[0])
+    clocks = ("seconds", "epoch_seconds")
+    assert_equal(*[{key: value for key, value in content.items() if key not in clocks} for content in last])
+    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, trainer.folder)]
+    assert_equal(results[0]["test"], results[1]["test"])
+    assert_equal(results[0]["history"], results[1]["history"])
+
+
 def test_the_rate_falls_to_zero_at_the_steps_asked_for(tmp_path, rhymes):
     trainer, (train, _, _) = train_gpt.set_up(make(tmp_path, rhymes, steps=50, eval_interval=20, learning_rate=1.0))
     trainer.steps_per_epoch = len(train)
@@ -128,8 +235,9 @@ def test_the_rate_falls_to_zero_at_the_steps_asked_for(tmp_path, rhymes):
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.5, 0], abs=1e-6)
 
 
-def test_it_learns_a_text(tmp_path, rhymes):
-    config = make(tmp_path, rhymes, steps=240, eval_interval=120, learning_rate=1e-2)
+@pytest.mark.parametrize("preset", ["laptop", "modern"])
+def test_it_learns_a_text(tmp_path, rhymes, preset):
+    config = make(tmp_path, rhymes, preset=preset, steps=240, eval_interval=120, learning_rate=1e-2)
     trainer, (train, validation, test) = train_gpt.set_up(config)
     before = trainer.evaluate(validation)
     trainer.train(train, validation)
@@ -273,6 +381,9 @@ def test_best_pt_holds_what_reads_and_writes_text(rhymes, tmp_path, tokenizer, m
         (["--weight-decay", "-1"], "--weight-decay -1.0: 0 or a positive"),
         (["--dry-run", "--tokenizer", "openai-community/gpt2"], "gpt2 and is not downloaded in a dry run"),
         (["--preset", "huge"], "--preset"),
+        (["--without", "muon"], "--without muon: it needs --preset modern"),
+        (["--preset", "modern", "--without", "muon", "muon"], "--without muon muon: one is there twice"),
+        (["--preset", "modern", "--without", "adam"], "--without adam: use rotary, qk-norm,"),
         (["--epochs", "3"], "--epochs"),
     ],
 )
@@ -299,6 +410,10 @@ def test_presets_and_what_takes_precedence():
     assert nano.dropout == 0
     laptop = parse(train_gpt.Config, [], "")
     assert (laptop.layers, laptop.heads, laptop.width, laptop.context, laptop.dropout) == (6, 6, 192, 128, 0.1)
+    assert not any(laptop.uses(trick) for trick in train_gpt.TRICKS)
+    modern = parse(train_gpt.Config, ["--preset", "modern", "--without", "rotary", "zero-init"], "")
+    assert (modern.layers, modern.width, modern.steps) == (6, 192, 6600)
+    assert [modern.uses(trick) for trick in train_gpt.TRICKS] == [False, True, True, False, True, True, True]
 
 
 def test_two_processes_learn_what_one_does(rhymes, tmp_path):

@@ -82,7 +82,9 @@ def exercises(page: Page) -> None:
     page.says("{} % test accuracy at depth {} with residual connections, {} % without", residual, 50, plain)
     large, small = percent(lab1.runs("rescnn9-16")) + percent(lab1.runs("fast-32"))
     page.says("| {} % test accuracy on CIFAR-10 |", large)
-    page.says("| {} % test accuracy on CIFAR-10, with a seventh of the operations of train_cnn.py's {} % |", small, large)
+    page.says(
+        "| {} % test accuracy on CIFAR-10, with a seventh of the operations of train_cnn.py's {} % |", small, large
+    )
     ratios = [lab1.measured("batch", 20, kind, "start")[1][0] for kind in ("plain", "residual")]
     page.says("is {} times the last one's at depth {}, {} times in the residual twin", ratios[0], 20, ratios[1])
     lenet = read("lab1", "detect-lenet-seed0")["test"]
@@ -135,6 +137,7 @@ def times(page: Page) -> None:
     page.about("`python lab1/train_mlp.py` | {} seconds |", spent(lab1.runs("mlp-128-64"), 1))
     page.about("--family mlp` | {} minutes |", depth / 60)
     page.about("--learning-rate 0.2` | {} hours |", spent(lab1.runs("rescnn9-16"), 3600))
+    page.about("train_fast.py --width 32` | {} minutes on one core |", spent(lab1.runs("fast-32")))
     page.about("`python lab1/detect_digits.py` | {} minutes |", spent(lab1.runs("detect-lenet")))
     page.about("`python lab2/train_gpt.py` | {} minutes on one core |", spent(lab2.runs("gpt-6x192")))
     page.about("| {} minutes on one core | 77,", classify / 60)
@@ -144,4 +147,7 @@ def times(page: Page) -> None:
     page.about(
         "| {} minutes on one core | a mean", sum(sum(each(lab3.runs(name), "seconds")) for name in compared) / 60
     )
-    page.leave(f"{UNTRACED}: minutes", r"compare_gradients\.py` \| 20 minutes|--evaluate` \| 1 minute ")
+    page.leave(
+        f"{UNTRACED}: minutes",
+        r"compare_gradients\.py` \| 20 minutes|--evaluate` \| 1 minute |--train-images 15000` \| 2 hours",
+    )

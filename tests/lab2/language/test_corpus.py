@@ -13,7 +13,7 @@ from lab1.engine import download, network
 from lab1.engine.config import UsageError
 from lab1.engine.network import Unavailable
 from lab2.language import corpus, tokens
-from lab2.language.corpus import ConsecutiveWindows, Corpus, RandomWindows
+from lab2.language.corpus import ConsecutiveWindows, Corpus, RandomWindows, ShuffledWindows
 from lab2.tasks import tiny
 from tests.servers import Ranges, serving
 
@@ -256,6 +256,40 @@ def test_random_windows():
         RandomWindows(torch.arange(8), 8, 5, seed=0, steps=1, interval=1)
 
 
+def test_shuffled_windows_cover_the_text_once_a_pass():
+    # 103 tokens, windows of 8 and the one after: 103 // 8 - 1 = 11 windows a pass, two passes are 22 = 11 batches of 2.
+    train = ShuffledWindows(torch.arange(103), 8, 2, seed=3, steps=22, interval=4)
+    batches = [train.batch(step) for step in range(22)]
+    assert all(torch.equal(inputs + 1, targets) for inputs, targets in batches)
+    windows = torch.cat([inputs for inputs, _ in batches])
+    cuts, orders = [], []
+    for number in range(4):
+        one = windows[11 * number : 11 * (number + 1)]
+        first = int(one.min())
+        assert sorted(one.flatten().tolist()) == list(range(first, first + 88))  # each token once, no gap
+        assert 0 <= first <= 103 - 1 - 88
+        cuts.append(first)
+        orders.append(tuple((one[:, 0] - first).tolist()))
+    assert len(set(cuts)) > 1  # another pass cuts elsewhere
+    assert len(set(orders)) == 4  # and in another order
+    # A function of seed and step alone, wherever it begins.
+    again = ShuffledWindows(torch.arange(103), 8, 2, seed=3, steps=22, interval=4)
+    assert torch.equal(next(again.epoch(2, 3))[0], batches[11][0])
+    other = ShuffledWindows(torch.arange(103), 8, 2, seed=4, steps=22, interval=4)
+    assert not torch.equal(other.batch(5)[0], batches[5][0])
+
+
+def test_a_batch_of_more_windows_than_the_text_has():
+    # Ten tokens, windows of 4 and the one after: 10 // 4 - 1 = 1 window a pass, and five passes in a batch.
+    starts = ShuffledWindows(torch.arange(10), 4, 5, seed=0, steps=40, interval=40)
+    places = {int(start) for step in range(40) for start in starts.starts(step)}
+    assert places == {0, 1, 2, 3, 4, 5}
+    assert starts.batch(0)[0].shape == (5, 4)
+    # One token more than a window: it begins at the first, always.
+    least = ShuffledWindows(torch.arange(9), 8, 3, seed=0, steps=1, interval=1)
+    assert least.starts(0).tolist() == [0, 0, 0]
+
+
 def test_consecutive_windows_predict_every_token_once():
     held_out = ConsecutiveWindows(torch.arange(24), 5, 3, characters=60)
     batches = list(held_out)
@@ -269,16 +303,17 @@ def test_consecutive_windows_predict_every_token_once():
     assert [tuple(inputs.shape) for inputs, _ in ConsecutiveWindows(torch.arange(6), 5, 3, 6)] == [(1, 5)]
 
 
-def test_processes_share_windows(monkeypatch):
+@pytest.mark.parametrize("kind", [RandomWindows, ShuffledWindows])
+def test_processes_share_windows(monkeypatch, kind):
     made = {}
     for number in range(3):
         monkeypatch.setenv("RANK", str(number))
         monkeypatch.setenv("WORLD_SIZE", "3")
-        train = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1)
+        train = kind(torch.arange(100), 8, 5, seed=3, steps=1, interval=1)
         held_out = ConsecutiveWindows(torch.arange(24), 5, 2, characters=24)
         made[number] = (train.batch(0)[0], [targets for _, targets in held_out])
     monkeypatch.undo()
-    whole = RandomWindows(torch.arange(100), 8, 5, seed=3, steps=1, interval=1).batch(0)[0]
+    whole = kind(torch.arange(100), 8, 5, seed=3, steps=1, interval=1).batch(0)[0]
     assert [len(inputs) for inputs, _ in made.values()] == [2, 2, 1]
     assert sorted(torch.cat([inputs for inputs, _ in made.values()]).tolist()) == sorted(whole.tolist())
     seen = torch.cat([targets.flatten() for _, batches in made.values() for targets in batches])
