@@ -41,13 +41,12 @@ def found(page: Page) -> None:
     (*_, plain), (*_, residual) = (lab1.measured("batch", 20, kind, "start") for kind in ("plain", "residual"))
     page.says("cosine is {} in the plain network of {} blocks, {} in", abs(round(plain[0], 2)), 20, residual[0])
     page.says("before training (n = {})", len(read("lab1", "gradients-batch")["config"]["seeds"]))
-    cam, none = (lab1.game("pointing_game", which) for which in ("cam", "random weights"))
+    cam, none = (
+        [100 * each for each in lab1.over_networks("pointing_game", which)] for which in ("cam", "random weights")
+    )
     images = read("lab1", "cam-rescnn3-16-shapes-seed0")["test"]["images"]
     page.says(
-        "in {} % [{}, {}] of {} images, with random weights in {} %",
-        *(100 * each for each in cam),
-        images,
-        100 * none[0],
+        "in {} ± {} % of {} images (n = {}), with random weights in {} %", *mean_sd(cam), images, len(cam), fmean(none)
     )
     test = read("lab2", "gpt-6x192-seed0")["test"]
     page.says("| {} nats a character on the last cantos, perplexity {} (one seed)", test["loss"], test["perplexity"])
