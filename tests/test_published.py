@@ -24,8 +24,9 @@ ALWAYS = {"script", "config", "dataset", "environment"}
 TRAINED = ALWAYS | {"parameters", "seconds", "validation", "test", "history"}
 SERIES = ALWAYS | {"summary", "runs"}
 # What these leave: a sheet of pictures, gradients that gradients-batch shows the like of, agents whose like lie beside.
-WITHOUT_CURVES = ("cam-rescnn3-16-shapes-seed0", "cam-rescnn9-16-seed0", "gradients-none", "compare-CartPole-v1")
-WITHOUT_WEIGHTS = ("ppo-CarRacing-v3", "fast-32", "compare-CartPole-v1")  # too large; agents whose like lie beside
+COMPARED = ("compare-CartPole-v1", "compare-CartPole-v1-lr0.0027", "compare-CartPole-v1-lr0.024")  # 20 seeds each
+WITHOUT_CURVES = ("cam-rescnn3-16-shapes-seed0", "cam-rescnn9-16-seed0", "gradients-none", *COMPARED)
+WITHOUT_WEIGHTS = ("ppo-CarRacing-v3", "fast-32", *COMPARED)  # too large; agents whose like lie beside
 
 
 @cache

@@ -35,7 +35,18 @@ PPO = {
 
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
-    for part in (first_table, measured, reinforce, dqn, ppo, elsewhere, navigation_goal, comparison, budgets):
+    for part in (
+        first_table,
+        measured,
+        reinforce,
+        learning_rates,
+        dqn,
+        ppo,
+        elsewhere,
+        navigation_goal,
+        comparison,
+        budgets,
+    ):
         page.part(part)
     for algorithm, env, comment in (
         ("dqn", "CartPole-v1", "# CartPole-v1, {} steps: half a"),
@@ -179,6 +190,20 @@ def reinforce(page: Page) -> None:
         for one, other in zip(both[label], few[label], strict=False)
     ]
     page.says("seeds {} to {} are the same, and part between episodes {} and {}.", 0, 4, min(parted), max(parted))
+
+
+def learning_rates(page: Page) -> None:
+    ways = ("reinforce-none", "reinforce-standardise", "reinforce")
+
+    def row(label: str):
+        series = "compare-CartPole-v1" + (f"-lr{label}" if label != "0.008" else "")
+        none, standardised, learned = (last(f"{series}/{way}") for way in ways)
+        sds = [number for values in (none, standardised, learned) for number in mean_sd(values)]
+        return *sds, *paired_interval(learned, none), *paired_interval(standardised, none)
+
+    page.says("deviation over n = {} seeds on the Intel", len(last("compare-CartPole-v1-lr0.024/reinforce")))
+    page.table("Exercise 2", "| learning rate | no baseline |", row)
+    page.leave("learning rates", r"^\| 0\.0(?:027|08|24)(?= \|)")
 
 
 def baseline(label: str, where: str) -> str:
