@@ -46,8 +46,7 @@ class Config(TrainConfig):
     dropout: Real = None
     """Probability of dropping a hidden unit in training (default: 0.1; 0.3 for the digits; 0 with --augment)."""
     init: Literal["default", "he", "he-zero", "he-scaled"] = "default"
-    """Initial weights: PyTorch's, or those of He et al. (2015), which keep the signal's size in plain deep networks;
-    with --residual the last layer of each branch may begin at zero, or divided by the square root of their number."""
+    """Initial weights: PyTorch's, or He et al.'s (2015), as they are or with small ends of residual branches (models.py)."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = False
