@@ -46,7 +46,7 @@ class Config(TrainConfig):
     dropout: Real = None
     """Probability of dropping a hidden unit in training (default: 0.1; 0.3 for the digits; 0 with --augment)."""
     init: Literal["default", "he", "he-zero", "he-scaled"] = "default"
-    """Initial weights: PyTorch's, or He et al.'s (2015), as they are or with small ends of residual branches (models.py)."""
+    """Initial weights: PyTorch's, or He et al.'s (2015), as they are or with residual branches that begin small."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = False
