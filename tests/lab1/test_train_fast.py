@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from lab1 import ablate_fast, models, train_fast
+from lab1 import ablate_fast, models, plot, train_fast
+from lab1.engine.figures import read_runs
 from lab1.engine.launch import parse
 from lab1.images import shapes
 from lab1.train_fast import TRICKS, Config
@@ -44,7 +45,9 @@ def test_an_unknown_trick_is_refused_with_those_there_are():
     assert "whitening" in said
 
 
-@pytest.mark.parametrize("flags", [(), ("--optimizer", "sgd", "--without", *TRICKS)])
+@pytest.mark.parametrize(
+    "flags", [(), pytest.param(("--optimizer", "sgd", "--without", *TRICKS), marks=pytest.mark.slow)]
+)
 def test_train_fast_as_it_is_typed(run_script, tmp_path, flags):
     folders = ("--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data")
     done = run_script("lab1/train_fast.py", "--dry-run", "--width", 2, "--batch-size", 40, *folders, *flags)
@@ -125,7 +128,7 @@ def test_what_a_trick_is_worth_by_hand():
     assert (row["runs"], row["trained"]) == (3, 2)
 
 
-def test_the_ladder_as_it_is_typed(run_script, tmp_path):
+def test_the_ladder_as_it_is_typed(run_script, tmp_path, capsys):
     flags = ("--dry-run", "--width", 2, "--batch-size", 40, "--goal", 0.01, "--data-dir", tmp_path / "data")
     done = run_script("lab1/ablate_fast.py", *flags, "--model-dir", tmp_path / "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -135,12 +138,11 @@ def test_the_ladder_as_it_is_typed(run_script, tmp_path):
     for run in runs:
         assert (run["steps"], run["steps_to_goal"]) == (6, 3)
         assert len(run["validation_accuracy"]) == 2
-    again = run_script("lab1/ablate_fast.py", *flags, "--resume", folder, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "is finished: its results.json stands" in again.stdout
-    done = run_script("lab1/plot.py", "--runs", tmp_path / "model", "--figures", tmp_path / "figures")
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["dry-run-ablate-fast-2-shapes.png"]
+    again = [*map(str, flags), "--resume", str(folder)]
+    assert ablate_fast.main(parse(ablate_fast.Config, again, "")) == ablate_fast.summary(runs)
+    assert "is finished: its results.json stands" in capsys.readouterr().out
+    (figure,) = plot.figures_of(read_runs(tmp_path / "model")).values()
+    assert "FastCNN of width 2 on drawn shapes, 12 epochs" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize(
