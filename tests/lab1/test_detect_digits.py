@@ -221,7 +221,7 @@ def test_the_bootstrap_interval_of_a_mean_is_that_of_the_normal_distribution():
 # The script
 
 
-@pytest.mark.parametrize("network", ["lenet", "mlp"])
+@pytest.mark.parametrize("network", ["lenet", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_detect_digits(run_script, tmp_path, network):
     places = "--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data"
     done = run_script("lab1/detect_digits.py", "--dry-run", "--network", network, *places)

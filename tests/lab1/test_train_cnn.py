@@ -62,7 +62,10 @@ def run_script(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("flags", [["--residual"], ["--norm", "none", "--no-augment", "--label-smoothing", "0.1"]])
+PLAIN = ["--norm", "none", "--no-augment", "--label-smoothing", "0.1"]
+
+
+@pytest.mark.parametrize("flags", [["--residual"], pytest.param(PLAIN, marks=pytest.mark.slow)])
 def test_train_cnn(tmp_path, flags):
     # An empty data folder: in a dry run nothing is downloaded, so it draws the shapes and says so.
     folders = ["--model-dir", tmp_path / "model", "--data-dir", tmp_path / "data"]

@@ -50,6 +50,7 @@ def test_differences_by_hand():
     assert "failed" in ablate_gpt.table([row])
 
 
+@pytest.mark.slow
 def test_the_ablation_as_it_is_typed(run_script, tmp_path):
     flags = ("--dry-run", "--data-dir", tmp_path / "data")
     done = run_script("lab2/ablate_gpt.py", *flags, "--model-dir", tmp_path / "model", cwd=tmp_path)
