@@ -18,7 +18,7 @@ from lab1.engine.config import REPOSITORY
 
 SERIES = {
     "compare_agents": "lab3/compare_agents.py --agents ppo dqn reinforce --seeds 0 1 2 3",
-    "sweep_depth": "lab1/sweep_depth.py --family mlp --depths 2 10 20 --seeds 0 1",
+    "sweep_depth": "lab1/sweep_depth.py --family mlp --depths 2 10 20 50 --seeds 0 1",
 }
 SHORT = {
     "compare_agents": "lab3/compare_agents.py --agents ppo reinforce --seeds 0 --steps 3000 --episodes 20",

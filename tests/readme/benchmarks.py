@@ -177,7 +177,7 @@ def workers(page: Page, found: dict[str, Any]) -> None:
         spent = [median(one["seconds"][workers]) for workers in ("1 worker", "2 workers")]
         page.says(
             f"`: {what} | {{}} s | {{}} s | {{}} times |",
-            12 if what == "{} runs" else 8,
+            12 if what == "{} runs" else 16,
             *spent,
             one["ratio"]["1 worker"],
         )
