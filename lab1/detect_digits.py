@@ -31,7 +31,7 @@ class Config(TrainConfig):
     weight_decay: float = 0.02
     patience: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of training; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    """Number format of training; bf16 is autocast. auto: bf16 where this device is faster in it."""
     dataset: Literal["auto", "mnist", "digits"] = "auto"
     """auto: MNIST, or scikit-learn's digits where it cannot be had."""
     network: Literal["lenet", "mlp"] = "lenet"

@@ -96,7 +96,7 @@ class Config(SeriesConfig, TrainConfig):
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
     precision: Annotated[Literal["auto", "fp32", "bf16"] | None, flag("{auto,fp32,bf16}")] = None
-    """Number format of products (default: auto, bf16 where this device computes it in hardware; for mlp fp32)."""
+    """Number format of products (default: auto, bf16 where this device is faster in it; for mlp fp32)."""
     dry_run: bool = False
     """See that everything works: two depths, one seed, 2 epochs of 3 batches; nothing downloaded."""
 

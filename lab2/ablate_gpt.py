@@ -42,7 +42,7 @@ class Config(SeriesConfig):
     learning_rate: Real = None
     """Peak learning rate of all variants (default: the preset's)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of products (auto: bf16 where this device computes it in hardware)."""
+    """Number format of products (auto: bf16 where this device is faster in it)."""
     dry_run: bool = False
     """See that everything works: GPT-2 and the modern preset, one seed, 6 steps; nothing downloaded."""
 

@@ -56,7 +56,7 @@ class Config(TrainConfig):
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device is faster in it."""
     max_length: int = 128
     """Tokens of a question and a choice together, at most; the rest is cut off."""
 

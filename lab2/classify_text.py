@@ -52,7 +52,7 @@ class Config(TrainConfig):
     select: Literal["loss", "accuracy"] = "loss"
     """What chooses the epoch in validation; the first of equals."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device is faster in it."""
     max_length: int = 128
     """Tokens of a text, at most; the rest is cut off."""
     layer: Whole = None

@@ -46,7 +46,7 @@ class Config(TrainConfig):
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 never stops early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device computes it in hardware."""
+    """Number format of matrix products; bf16 is autocast. auto: bf16 where this device is faster in it."""
     temperature: float = 0.05
     """What dot products are divided by in the contrastive loss."""
     max_length: int = 256

@@ -6,7 +6,7 @@
 #     export $(sudo bash tests/slurm.sh)       then: sinfo; pytest -m slow -n 0 tests/lab1/engine/test_cluster.py
 #     sudo --preserve-env=SLURM_CONF scontrol shutdown
 set -euo pipefail
-folder=$(mktemp -d /tmp/slurm.XXXXXX)
+folder=$(mktemp --directory --tmpdir slurm.XXXXXX)
 host=$(hostname -s)
 cores=$(nproc --all)
 chmod 755 "$folder"

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab1.engine.config import Interrupted, UsageError
 from lab1.images import shapes
@@ -160,3 +161,18 @@ def test_the_tricks_are_those_of_the_flag():
     config = Config(without=TRICKS)
     assert not any(config.uses(trick) for trick in TRICKS)
     assert config.label_smoothing == 0.0
+
+
+def test_the_accuracy_of_six_looks_is_a_point_of_the_test_and_stands_there_once(tmp_path):
+    """Points of a test have an event file of their own, which a test that was stopped and is made again replaces."""
+    images, labels, _ = shapes.draw(40, seed=7)
+    batches = Batches(images, labels, 20, *pixel_statistics(images))
+    made = trainer(tmp_path, epochs=1)
+    made.about["classes"] = shapes.CLASSES
+    made.train(batches, batches)
+    for _ in range(2):  # as a run does that was killed before its results were written
+        made.test(batches)
+        (made.folder / "results.json").unlink()
+    shown = EventAccumulator(str(made.folder))
+    shown.Reload()
+    assert [point.step for point in shown.Scalars("accuracy with views/test")] == [1]
