@@ -15,7 +15,7 @@ worth.
 
 import dataclasses
 import statistics
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,25 +174,16 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Train every variant that is not done yet; returns the summary."""
-    from functools import partial
-
     from lab1 import ablate_fast  # by the name under which other processes import it
     from lab1.engine import distributed
-    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab1.engine.series import make_all
 
     device = prepare(config)
     require(distributed.world_size() == 1, "an ablation runs in one process, without torchrun")
     config.precision = find_precision(config.precision, device)
     config.dataset = load_images(config.dataset, config.data_folder(), not config.dry_run).name
-    plan = networks(config)
-    folder, runs, left = open_series(config, plan, summary)
     do = partial(ablate_fast.train, goal=config.goal)
-    with interruptible(folder):
-        for network, entry in each(
-            config, device, plan, left, do, lambda one: run_config(config, folder, **one), folder
-        ):
-            runs = in_order([*runs, network | entry], plan)
-            write_series("lab1/ablate_fast.py", config, device, folder, summary(runs), runs)
+    folder, runs, _ = make_all(config, device, networks(config), do, partial(run_config, config), summary)
     print(table(summary(runs)))
     print(f"{folder} holds the ablation; curves: tensorboard --logdir {folder}")
     return summary(runs)

@@ -220,20 +220,17 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Compare at every depth and seed that is not done yet; returns the summary."""
     from lab1 import compare_gradients  # by the name under which other processes import it
     from lab1.engine import distributed
-    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab1.engine.series import make_all
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a comparison runs in one process, without torchrun")
     config.dataset = load_images(config.dataset, config.data_folder(), not config.dry_run).name
     plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
-    folder, runs, left = open_series(config, plan, summary)
-    with interruptible(folder):
-        done = each(
-            config, device, plan, left, compare_gradients.compare_one, lambda one: (config, one, folder), folder
-        )
-        for _, entries in done:
-            runs = in_order([*runs, *entries], plan)
-            write_series("lab1/compare_gradients.py", config, device, folder, summary(runs), runs)
+
+    def job(folder: Path, **one: int):
+        return config, one, folder
+
+    folder, runs, _ = make_all(config, device, plan, compare_gradients.compare_one, job, summary)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}")
     return summary(runs)

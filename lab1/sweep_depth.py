@@ -277,21 +277,15 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every network that is not done yet; returns the summary."""
     from lab1 import sweep_depth  # by the name under which other processes import it
     from lab1.engine import distributed, logbook
-    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab1.engine.series import make_all
 
     device = prepare(config)
     require(distributed.world_size() == 1, "a sweep runs in one process, without torchrun")
     config.precision = find_precision(config.precision, device)
     config.dataset = load_images(config.family, config.dataset, config.data_folder(), not config.dry_run).name
-    plan = networks(config)
-    folder, runs, left = open_series(config, plan, summary)
     do = partial(sweep_depth.train, tested=False) if config.rates else sweep_depth.train
-    with interruptible(folder):
-        done = each(config, device, plan, left, do, lambda one: run_config(config, folder, **one), folder)
-        for network, entry in done:
-            runs = in_order([*runs, network | entry], plan)
-            write_series("lab1/sweep_depth.py", config, device, folder, summary(runs), runs)
-    drawn = config.rates or (not left and (folder / "summary").exists())
+    folder, runs, trained = make_all(config, device, networks(config), do, partial(run_config, config), summary)
+    drawn = config.rates or (not trained and (folder / "summary").exists())
     for name in () if drawn else config.kinds:
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart
         for row in summary(runs):

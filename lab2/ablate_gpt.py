@@ -14,6 +14,7 @@ computer does changes them less than the time on the clock.
 
 import dataclasses
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,21 +157,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main(config: Config) -> list[dict[str, Any]]:
     """Train every variant that is not done yet; returns the summary."""
     from lab1.engine import distributed
-    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab1.engine.series import make_all
     from lab2 import ablate_gpt  # by the name under which other processes import it
 
     device = prepare(config)
     require(distributed.world_size() == 1, "an ablation runs in one process, without torchrun")
     config.precision = find_precision(config.precision, device)
     find_text(config, not config.dry_run)
-    plan = networks(config)
-    folder, runs, left = open_series(config, plan, summary)
-    with interruptible(folder):
-        for network, entry in each(
-            config, device, plan, left, ablate_gpt.train, lambda one: run_config(config, folder, **one), folder
-        ):
-            runs = in_order([*runs, network | entry], plan)
-            write_series("lab2/ablate_gpt.py", config, device, folder, summary(runs), runs)
+    job = partial(run_config, config)
+    folder, runs, _ = make_all(config, device, networks(config), ablate_gpt.train, job, summary)
     print(table(summary(runs)))
     print(f"{folder} holds the ablation; curves: tensorboard --logdir {folder}")
     return summary(runs)

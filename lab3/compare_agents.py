@@ -246,7 +246,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every agent that is not done yet; returns the summary."""
     from gymnasium.spaces import Discrete
 
-    from lab1.engine.series import each, in_order, interruptible, open_series, write_series
+    from lab1.engine.series import make_all
     from lab3 import compare_agents  # by the name under which other processes import it
     from lab3.algorithms.start import environment
     from lab3.environments import vector
@@ -259,16 +259,12 @@ def main(config: Config) -> list[dict[str, Any]]:
     require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")
     order = itertools.product(config.seeds, config.agents)  # a first seed of everything comes first
     plan = [{"agent": agent, "seed": seed} for seed, agent in order]
-    folder, runs, left = open_series(config, plan, summary)
 
-    def job(one: dict[str, Any]):
+    def job(folder: Path, **one: Any):
         # With its module, where it has one: other processes have to import it, too.
         return dataclasses.replace(run_config(config, folder, **one), env=typed)
 
-    with interruptible(folder):
-        for agent, entry in each(config, device, plan, left, compare_agents.train, job, folder):
-            runs = in_order([*runs, agent | entry], plan)
-            write_series("lab3/compare_agents.py", config, device, folder, summary(runs), runs)
+    folder, runs, _ = make_all(config, device, plan, compare_agents.train, job, summary)
     print(table(summary(runs)))
     if compared := differences(runs, config.agents):
         print(table_of_differences(compared))

@@ -72,6 +72,31 @@ def _is_done(plan: list[dict[str, Any]], folder: Path) -> bool:
     return all(dict(zip(values, one, strict=True)) in entries for one in itertools.product(*values.values()))
 
 
+def make_all(
+    config: SeriesConfig,
+    device: torch.device,
+    plan: list[dict[str, Any]],
+    do: Callable[[Any], Any],
+    job: Callable[..., Any],
+    summary: Callable[[list[dict[str, Any]]], Any],
+) -> tuple[Path, list[dict[str, Any]], bool]:
+    """Make what is left of a series, and write ``results.json`` after each run; returns the folder, all entries, and
+    whether there was anything left.
+
+    Args:
+        plan: see ``open_series``. do: see ``each``; what it returns is an entry, or a list of them.
+        job: what ``do`` is given, of the series' folder and, by name, what the plan says of a run.
+        summary: what ``results.json`` says of the entries.
+    """
+    folder, entries, left = open_series(config, plan, summary)
+    with interruptible(folder):
+        for one, found in each(config, device, plan, left, do, lambda one: job(folder, **one), folder):
+            new = found if isinstance(found, list) else [found]
+            entries = in_order([*entries, *(one | entry for entry in new)], plan)
+            write_series(logbook.script_name(config), config, device, folder, summary(entries), entries)
+    return folder, entries, bool(left)
+
+
 def each(
     config: SeriesConfig,
     device: torch.device,
