@@ -36,7 +36,7 @@ class Config(TrainConfig):
     the best epoch in any case."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix products and convolutions; bf16 is autocast, the weights stay fp32. auto: bf16 where
-    this device computes it in hardware, as that takes little more than half the time, else fp32."""
+    this device is faster in it, else fp32."""
     dataset: Annotated[str, flag("{auto,cifar10,shapes,folder,...}")] = "auto"
     """auto: CIFAR-10, or drawn shapes where it cannot be had; folder: your images under --data-dir, at 32 x 32."""
     network: Annotated[str | None, flag("CLASS")] = None
@@ -53,12 +53,16 @@ class Config(TrainConfig):
     zero, or divided by the square root of their number."""
     width: int = 16
     """Channels in the first stage; the second has twice, the third four times as many."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """How convolutions learn: like the rest by SGD with Nesterov momentum, or by Muon."""
     label_smoothing: float = 0.0
     """Share of each training label that is spread over all classes; validation and test do without."""
     train_images: Whole = None
     """Learn from this many images, with the same class shares (default: all that validation does not hold out)."""
     augment: bool = True
     """Shift each training image by up to 4 pixels and mirror half of them."""
+    alternate: bool = False
+    """Mirror each image in every other epoch, not at random."""
 
     def check(self) -> None:
         super().check()
@@ -71,6 +75,7 @@ class Config(TrainConfig):
         scalable = self.init == "he" or (self.norm == "none" and (self.residual or self.network is not None))
         require(scalable, f"--init {self.init}: it is for residual networks without norm; add --residual --norm none")
         network = self.network
+        require(self.augment or not self.alternate, "--alternate: without --augment nothing is mirrored")
         require(network is None or not self.residual, f"--network {network}: --residual goes without; it means ResCNN")
 
     def use(self, dataset: str) -> None:
@@ -85,8 +90,10 @@ class Config(TrainConfig):
             parts += [f"width{self.width}"] if self.width != Config.width else []
         parts += ["nonorm"] if self.norm == "none" else []
         parts += [self.init] if self.init != "he" else []
+        parts += [self.optimizer] if self.optimizer != "sgd" else []
         parts += [f"smooth{self.label_smoothing:g}"] if self.label_smoothing > 0 else []
         parts += ["noaugment"] if not self.augment else []
+        parts += ["alternate"] if self.alternate else []
         parts += [f"{self.train_images}images"] if self.train_images is not None else []
         parts += [self.dataset] if self.dataset != "cifar10" else []
         return "-".join([*parts, f"seed{self.seed}"])
@@ -111,7 +118,9 @@ def set_up(config: Config, images=None):
     require(
         name in models.NETWORKS, f"--network {name}: use one of {known}, or put @register on yours in lab1/models.py"
     )
-    images, batches = load_batches(config, device, crop_and_flip, channels=3, size=32, images=images)
+    images, batches = load_batches(
+        config, device, crop_and_flip, channels=3, size=32, images=images, alternate=config.alternate
+    )
     model = models.make(
         models.NETWORKS[name],
         depth=config.depth,

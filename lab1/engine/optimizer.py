@@ -87,10 +87,12 @@ class FlatAdam:
 
 class KernelMuon:
     """``torch.optim.Muon`` (Jordan et al. 2024) for the kernels of convolutions, which it takes as matrices: a row for
-    each output channel. For networks whose memory is ``channels_last``."""
+    each output channel. The kernels' memory becomes ``channels_last``."""
 
     def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.6, weight_decay: float = 0.0):
         self.kernels = kernels
+        for kernel in kernels:
+            kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
         self.matrices = [nn.Parameter(_matrix(kernel.data)) for kernel in kernels]  # views of the kernels
         options = {"momentum": momentum, "weight_decay": weight_decay, "ns_steps": 3}
         self.muon = torch.optim.Muon(self.matrices, lr=lr, **options)

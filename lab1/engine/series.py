@@ -179,10 +179,14 @@ def write_series(
     summary: list[dict[str, Any]],
     entries: list[dict[str, Any]],
 ) -> None:
-    """Write ``results.json``: a summary over the seeds, and the entries it is made from."""
+    """Write ``results.json``: a summary over the seeds, the entries it is made from, and where these were made: here,
+    and before that perhaps on other machines."""
+    path, here = folder / "results.json", logbook.environment(device)
+    before = read_object(path) if path.exists() else {}
+    earlier = [one for one in (*before.get("earlier_environments", ()), before.get("environment", here)) if one != here]
     content = {"script": script, "config": config.as_dict(), "dataset": config.dataset, "summary": summary}
-    content |= {"runs": entries, "environment": logbook.environment(device)}
-    logbook.write_results(content, folder / "results.json")
+    content |= {"runs": entries, "environment": here} | ({"earlier_environments": earlier} if earlier else {})
+    logbook.write_results(content, path)
 
 
 @contextlib.contextmanager

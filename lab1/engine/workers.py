@@ -35,7 +35,8 @@ class SeriesConfig(RunConfig):
     seed: int = 0
     """Stays 0: here it is --seeds that counts."""
     workers: Whole = None
-    """Runs side by side, each in a process of its own (default: one a core, or one a GPU; 1 in a dry run)."""
+    """Runs side by side, each in a process of its own (default: one a core, or one a GPU, where small networks leave
+    room for more; 1 in a dry run)."""
     threads: int = 1
     """Threads that each run computes with. Their number changes its last digits, that of the workers nothing."""
 
@@ -167,13 +168,21 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def gpu_of(number: int) -> int:
+    """The GPU that "cuda" stands for in this worker: they take turns, and where there are more workers than GPUs,
+    several share one."""
+    import torch
+
+    return (number - 1) % max(1, torch.cuda.device_count())
+
+
 def _begin(stop, numbers, workers: int, threads: int, lock) -> None:
     """What a worker does first."""
     global number, _stop
     _stop = stop
     with numbers.get_lock():
         number, numbers.value = numbers.value % workers + 1, numbers.value + 1
-    os.environ["LOCAL_RANK"] = str(number - 1)  # the GPU that "cuda" stands for
+    os.environ["LOCAL_RANK"] = str(gpu_of(number))
     # Between runs there is nothing to save: a Trainer at work has handlers of its own.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

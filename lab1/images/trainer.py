@@ -19,13 +19,22 @@ LOOKAHEAD_STEPS = 5
 
 class CNNTrainer(Trainer):
     """Stochastic gradient descent with Nesterov momentum on one cycle of the learning rate (Smith & Topin 2018), and,
-    where the configuration has it, label smoothing (Szegedy et al. 2016)."""
+    where the configuration has it, Muon for the convolutions and label smoothing (Szegedy et al. 2016)."""
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """SGD with Nesterov momentum 0.9; weight decay as a term of the loss, on every parameter (He et al. 2016)."""
-        rate, decay = self.config.learning_rate, self.config.weight_decay
+        """SGD with Nesterov momentum 0.9; weight decay as a term of the loss, on every parameter (He et al. 2016). With
+        ``--optimizer muon``, convolutions learn by Muon instead, without decay (see ``kernels``)."""
+        rate, decay, kernels = self.config.learning_rate, self.config.weight_decay, self.kernels()
+        rest = [each for each in self.model.parameters() if all(each is not kernel for kernel in kernels)]
         settings = {"lr": rate, "momentum": 0.9, "nesterov": True, "weight_decay": decay, "fused": True}
-        return torch.optim.SGD(self.model.parameters(), **settings)
+        sgd = torch.optim.SGD(rest, **settings)
+        return Together(sgd, KernelMuon(kernels, rate)) if kernels else sgd
+
+    def kernels(self) -> list[torch.nn.Parameter]:
+        """What learns by Muon (Jordan et al. 2024), which makes the singular values of each update about equal: the
+        convolutions, with ``--optimizer muon``."""
+        learned = [each for each in self.model.parameters() if each.requires_grad]
+        return [each for each in learned if each.ndim == 4 and self.config.optimizer == "muon"]
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: a rise over the first fifth, then a cosine to zero."""
@@ -53,11 +62,10 @@ class FastTrainer(CNNTrainer):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """SGD with Nesterov momentum 0.85; the shifts of the norms at SHIFT_FACTOR times the learning rate of the rest.
-        With ``--optimizer muon``, convolutions learn by Muon instead (Jordan et al. 2024), which makes the singular
-        values of each update about equal."""
+        With ``--optimizer muon``, convolutions learn by Muon instead (see ``kernels``)."""
         learned = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
         shifts = [each for name, each in learned.items() if name.endswith("bias")]
-        kernels = [each for each in learned.values() if each.ndim == 4 and self.config.optimizer == "muon"]
+        kernels = self.kernels()
         rest = [each for each in learned.values() if all(each is not other for other in (*shifts, *kernels))]
         factor = SHIFT_FACTOR if self.config.uses("fast-shifts") else 1
         rate, decay = self.config.learning_rate, self.config.weight_decay

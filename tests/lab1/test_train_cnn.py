@@ -137,12 +137,14 @@ def trained(few_shapes, *flags):
 
 
 @posix
-def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(my_net, few_shapes, tmp_path, monkeypatch):
-    flags = (
-        "--network MyNet --width 6 --epochs 2 --batch-size 64 --dataset shapes --device cpu --precision fp32".split()
-    )
+@pytest.mark.parametrize(("more", "name"), [("", ""), ("--optimizer muon --alternate", "-muon-alternate")])
+def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(
+    my_net, few_shapes, tmp_path, monkeypatch, more, name
+):
+    flags = f"--network MyNet --width 6 --epochs 2 --batch-size 64 --dataset shapes {more}".split()
+    flags += ["--device", "cpu", "--precision", "fp32"]
     whole = trained(few_shapes, *flags, "--model-dir", tmp_path / "whole")
-    assert whole.folder.name == "mynet-width6-shapes-seed0"
+    assert whole.folder.name == f"mynet-width6{name}-shapes-seed0"
     assert type(whole.model) is my_net
     assert whole.model.arguments == {"classes": 10, "width": 6, "in_channels": 3}
     model, about = models.load(whole.folder / "best.pt")
@@ -163,6 +165,31 @@ def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(my_net, few
     assert (type(resumed.model), resumed.step, len(calls)) == (my_net, whole.step, 6)
     assert_equal(resumed.model.state_dict(), whole.model.state_dict())
     assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("network", ["ResCNN", "MyNet"])
+def test_muon_learns_the_convolutions_and_sgd_the_rest(my_net, few_shapes, tmp_path, network):
+    flags = [f"--network={network}", "--optimizer=muon", "--dataset=shapes", "--device=cpu", f"--model-dir={tmp_path}"]
+    config = parse(Config, [*flags, "--width=2", "--learning-rate=0.02"], "")
+    trainer, (train, *_) = train_cnn.set_up(config, few_shapes)
+    sgd, muon = trainer.optimizer.parts
+    kernels = [each for each in trainer.model.parameters() if each.ndim == 4]
+    assert [id(each) for each in muon.kernels] == [id(each) for each in kernels]
+    assert len(sgd.param_groups[0]["params"]) + len(kernels) == len(list(trainer.model.parameters()))
+    before = [each.detach().clone() for each in kernels]
+    trainer.steps_per_epoch = len(train)
+    trainer.train_step(next(iter(train)))
+    for kernel, was in zip(kernels, before, strict=True):
+        update = (kernel - was).detach().permute(0, 2, 3, 1).flatten(1)
+        singular = torch.linalg.svdvals(update)  # about equal, whatever those of the gradient were
+        assert 0.3 < singular.min() / singular.max()
+
+
+def test_alternate_mirrors_each_image_in_every_other_epoch(few_shapes, tmp_path):
+    flags = ["--alternate", "--dataset=shapes", "--device=cpu", "--width=2", f"--model-dir={tmp_path}"]
+    _, (train, *_) = train_cnn.set_up(parse(Config, flags, ""), few_shapes)
+    assert train.alternate
+    assert refusal(Config(alternate=True, augment=False).check).startswith("--alternate")
 
 
 def test_a_named_network_that_cannot_be_is_refused_in_one_line(my_net, few_shapes, tmp_path):

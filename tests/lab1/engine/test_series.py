@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
-from lab1.engine.config import UsageError
-from lab1.engine.series import read_entries
+from lab1.engine import logbook
+from lab1.engine.config import TrainConfig, UsageError
+from lab1.engine.series import read_entries, write_series
 from lab1.sweep_depth import summary
 
 ENTRY = {"depth": 2, "seed": 0, "residual": False, "parameters": 5, "macs": 7, "seconds": 1.0}
@@ -42,3 +44,18 @@ def test_other_results_are_refused_in_one_line(tmp_path, content, why):
     (line,) = str(caught.value).splitlines()
     assert str(path) in line
     assert why in line
+
+
+def test_results_say_on_which_machines_the_runs_were_made(tmp_path, monkeypatch):
+    def write(machine):
+        monkeypatch.setattr(logbook, "environment", lambda device: {"device": machine})
+        config = TrainConfig()
+        config.dataset = "digits"
+        write_series(SCRIPT, config, torch.device("cpu"), tmp_path, [], [ENTRY])
+        results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+        return results["environment"]["device"], [one["device"] for one in results.get("earlier_environments", [])]
+
+    assert write("a GPU") == write("a GPU") == ("a GPU", [])
+    assert write("a laptop") == ("a laptop", ["a GPU"])
+    assert write("a server") == ("a server", ["a GPU", "a laptop"])
+    assert write("a laptop") == ("a laptop", ["a GPU", "a server"])

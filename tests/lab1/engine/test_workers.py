@@ -58,7 +58,13 @@ def test_every_job_is_done_once_with_the_threads_it_was_told(count):
     else:
         assert os.getpid() not in {value[1] for value in found.values()}
         assert {value[2] for value in found.values()} <= {1, 2}
-        assert all(int(value[4]) == value[2] - 1 for value in found.values())
+        assert all(int(value[4]) == workers.gpu_of(value[2]) for value in found.values())
+
+
+def test_workers_take_turns_on_the_gpus(monkeypatch):
+    for gpus, expected in ((0, [0, 0, 0, 0, 0]), (1, [0, 0, 0, 0, 0]), (2, [0, 1, 0, 1, 0]), (8, [0, 1, 2, 3, 4])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert [workers.gpu_of(number) for number in range(1, 6)] == expected
 
 
 @pytest.mark.parametrize("count", [1, 2])
