@@ -137,7 +137,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
         networks = "CNNs" if settings["norm"] == "batch" else "CNNs without normalisation"
     else:
         networks = f"MLPs from {INITS[settings['init']]}"
-    figure.suptitle(f"{networks}, {images_of(sweep)}, {settings['epochs']} epochs")
+    tuned = ", learning rates chosen by validation" if settings.get("tuned") else ""
+    figure.suptitle(f"{networks}, {images_of(sweep)}, {settings['epochs']} epochs{tuned}")
     return figure
 
 

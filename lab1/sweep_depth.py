@@ -221,12 +221,9 @@ def train(config, tested: bool = True) -> dict[str, Any]:
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "epochs": trainer.epoch, "seconds": round(trainer.seconds, 2)}
     trainer.log.close()
-    entry |= {
-        "epochs": trainer.epoch,
-        "best_epoch": trainer.best_epoch,
-        "seconds": round(trainer.seconds, 2),
-        "validation": trainer.history[trainer.best_epoch - 1]["validation"],
-    }
+    best = trainer.history[trainer.best_epoch - 1]
+    entry |= {"epochs": trainer.epoch, "best_epoch": trainer.best_epoch, "seconds": round(trainer.seconds, 2)}
+    entry |= {part: best[part] for part in ("train", "validation")}
     return entry | ({"test": {name: metrics[name] for name in ("loss", "accuracy")}} if tested else {})
 
 

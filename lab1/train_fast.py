@@ -1,12 +1,12 @@
 """Exercise 1.2. In how little computation can CIFAR-10 be learned?
 
-Command:  python lab1/train_fast.py --width 32
-Time:     20 minutes on one core
-Expect:   91.1 % test accuracy on CIFAR-10, with a seventh of the operations of train_cnn.py's 91.4 %
+Command:  python lab1/train_fast.py
+Time:     9 minutes with AMX (else about 40), 8 seconds on a GPU
+Expect:   92.9 % test accuracy on CIFAR-10, 93.9 % looking six times at each image
 
-    python lab1/train_fast.py                                    width 64: four times the operations
+    python lab1/train_fast.py --width 32                         a quarter of the operations
     python lab1/train_fast.py --width 32 --without averaging     leave out one of the tricks
-    python lab1/ablate_fast.py                                   what each trick is worth
+    python lab1/ablate_fast.py --width 32 --goal 0.9             what each trick is worth
 
 A wide, shallow network and a dozen passes over the data, after the published speed runs (Page 2018; Jordan 2024, arXiv
 2404.00498). Each trick is a few lines: the network's in FastCNN of lab1/models.py, those of training in FastTrainer of

@@ -101,8 +101,8 @@ class Config(RunConfig):
     patience: int = 0
     """Validations without a better loss before training stops; 0 never stops early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; bf16 is autocast, the weights stay fp32. auto: bf16 where this device computes
-    it in hardware, else fp32."""
+    """Number format of matrix products; bf16 is autocast, the weights stay fp32. auto: bf16 where this device is
+    faster in it, else fp32."""
 
     def __post_init__(self) -> None:
         for name, value in PRESETS[self.preset].items():

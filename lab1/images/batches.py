@@ -147,7 +147,7 @@ def split_batches(
     def batches(images, labels, size, **kind):
         return Batches(images.to(device), labels.to(device), size, mean, std, limit=limit, **kind)
 
-    evaluation_size = max(batch_size, 1000)
+    evaluation_size = batch_size if limit else max(batch_size, 1000)  # few batches are to be quick, too
     return (
         batches(train_images, data.train_labels[rest], batch_size, seed=seed, augment=augment, alternate=alternate),
         batches(data.train_images[held_out], data.train_labels[held_out], evaluation_size),

@@ -35,7 +35,7 @@ def ablation_figure(name: str, runs: list[dict[str, Any]]):
     for run in ablation["runs"]:
         found[run["variant"]].append(run)
     most, seeds = max(run.get("steps", 0) for run in ablation["runs"]), max(map(len, found.values()))
-    size = 10, 1.8 + 0.28 * len(found)
+    size = 10, 1.9 + 0.28 * len(found)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     for place, same in enumerate(found.values()):
         tested = [100 * run["test"]["accuracy"] for run in same if "test" in run]
@@ -56,7 +56,7 @@ def ablation_figure(name: str, runs: list[dict[str, Any]]):
         panel.grid(alpha=0.3)
     handles = {"test, one seed": Line2D([], [], ls="", marker="o", color=PARTS["test"], ms=4.5)}
     if seeds > 1:
-        handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
+        handles[f"mean, 95 % interval (t, n = {seeds})"] = Patch(color="#666666", alpha=0.3)
     handles["validation, one seed"] = Line2D([], [], ls="", marker="o", color=PARTS["validation"], ms=5)
     handles["not by all seeds"] = Line2D([], [], ls="", marker="x", color="#666666", ms=8, mew=2)
     legend_below(figure, handles)

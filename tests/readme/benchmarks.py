@@ -13,7 +13,7 @@ from lab1.engine.metrics import paired_interval
 from lab1.models import MLP, ResCNN
 from tests.readme import lab1
 from tests.readme.pages import UNTRACED, Page
-from tests.readme.runs import mean_sd, percent, read
+from tests.readme.runs import each, mean_sd, percent, read
 
 RESULTS = REPOSITORY / "tests" / "benchmarks" / "results"
 COMMANDS = {
@@ -39,6 +39,7 @@ PLACES = {
 
 def check(page: Page) -> None:
     """Everything; each benchmark from its file, or left out by name."""
+    page.part(fast)
     precision(page)
     gradients_sent(page)
     page.leave("what a benchmark measures", r"padding to 128 tokens")
@@ -65,6 +66,23 @@ def result(name: str) -> dict[str, Any] | None:
 def unmeasured(name: str) -> str:
     command = f"python tests/benchmarks/{COMMANDS[name]} --json tests/benchmarks/results/{name}.json"
     return f"{UNTRACED}; measured by: {command}"
+
+
+def fast(page: Page) -> None:
+    """The whole training of train_fast.py, on two machines."""
+
+    def row(label: str):
+        same = lab1.runs("fast-64") if "H100" in label else [result("train_fast")]
+        seconds = each(same, "seconds")
+        speeds = [len_of_training / second for second in seconds]
+        six = fmean(100 * run["test"]["accuracy_with_views"] for run in same)
+        span = (min(speeds), max(speeds)) if len(speeds) > 1 else speeds
+        return *seconds, *span, fmean(percent(same)), six
+
+    len_of_training = 45_000 * lab1.runs("fast-64")[0]["epochs"]
+    page.says("Its {} epochs, without the start", lab1.runs("fast-64")[0]["epochs"])
+    page.leave("seeds", r"(?<=bf16, )seeds 0, 1, 2|(?<=programs, )seed 0")
+    page.table("CIFAR-10", "| where | seconds |", row)
 
 
 def mnist(page: Page, found: dict[str, Any]) -> None:

@@ -5,12 +5,14 @@ from statistics import fmean
 
 import torch
 
+from lab1.ablate_fast import compared
 from lab1.compare_gradients import WINDOW
 from lab1.detection import canvases
 from lab1.detection.detector import RIGHT
 from lab1.engine.metrics import correlation_interval, mean_interval, paired_interval, ratio_interval
 from lab1.explanation.evaluation import FEW
 from lab1.models import CNN, MLP, FastCNN, count_macs
+from lab1.train_fast import TRICKS
 from tests.readme.pages import Page
 from tests.readme.runs import Run, each, mean_sd, percent, read, significant
 from tests.readme.runs import seeds as runs_of
@@ -175,41 +177,47 @@ def initial_weights(page: Page) -> None:
 
 
 def convolutions(page: Page) -> None:
+    sweep, rates = "depth-cnn-tuned", read("lab1", "depth-cnn-10000images-rates")
+    settings, by_depth = read("lab1", sweep)["config"], {depth: twins(sweep, depth) for depth in (1, 5, 10, 20, 25)}
+    page.says("{} images to learn from: {} epochs of SGD", 45_000, settings["epochs"])
+    page.says("of {}, {} and {}, the", *rates["config"]["rates"])
+    page.says("nearest of depths 5, 10 and 20, on {} images with seed {} (", rates["config"]["train_images"], 100)
+    taken = {(run["depth"], run["residual"]): run["learning_rate"] for run in read("lab1", sweep)["runs"]}
+    page.says("Plain networks took {} from depth 10 on, all others {}.", taken[10, False], taken[10, True])
+    assert all(rate == (0.1 if depth >= 10 and not residual else 0.3) for (depth, residual), rate in taken.items())
+    page.table("Convolutional networks", "| depth | parameters | MACs |", twin_row(sweep))
+    plain, residual = ({depth: pair[kind] for depth, pair in by_depth.items()} for kind in (0, 1))
+    better, worse = paired_interval(residual[20], residual[5]), paired_interval(plain[5], plain[20])
+    page.says("CNN of 20 blocks is {} points better than one of 5, a plain one {} points", better[0], worse[0])
+    page.says("gains {} [{}, {}] points from depth 5 to 20", *better)
+    page.says("show no loss to 25 ({} [{}, {}]).", *paired_interval(residual[25], residual[20]))
+    lost = [paired_interval(plain[5], plain[depth]) for depth in (10, 20, 25)]
+    page.says("from depth 5, {} [{}, {}] points to 10, {} [{}, {}] to {}", *lost[0], *lost[1], 20)
+    page.says("and {} [{}, {}] to {}. It", *lost[2], 25)
+    train = [fmean(twins(sweep, depth, "train")[0]) for depth in (5, 10, 20, 25)]
+    page.says("training accuracy falls along: {}, {}, {}, {} % from", *train)
+    longer = {depth: twins("depth-cnn-tuned-30epochs", depth) for depth in (10, 20)}
+    page.says("After {} epochs (one seed", read("lab1", "depth-cnn-tuned-30epochs")["config"]["epochs"])
+    page.says("depths 10 and 20 reach {} and {} %:", *longer[10][0], *longer[20][0])
+    page.says("The residual one of depth 10 reaches {} %.", *longer[10][1])
+    page.leave("versions", r"torch 2\.11\.0")
+    quick(page)
+
+
+def quick(page: Page) -> None:
     sweep = "depth-cnn-10000images"
     settings = read("lab1", sweep)["config"]
-    page.says("{} images of [CIFAR-10]", settings["train_images"])
-    page.says("{} epochs of SGD, one cycle with peak learning rate {},", settings["epochs"], settings["learning_rate"])
-    page.table("Convolutional networks", "| depth | parameters | MACs |", twin_row(sweep))
-    by_depth = {depth: twins(sweep, depth) for depth in settings["depths"]}
-    plain, residual = ({depth: pair[kind] for depth, pair in by_depth.items()} for kind in (0, 1))
-    ahead = {depth: [b - a for a, b in zip(*pair, strict=True)] for depth, pair in by_depth.items()}
-    deep, shallow = [*ahead[20], *ahead[25]], [*ahead[1], *ahead[5]]
-    ends = min(ahead[10]), max(ahead[10]), 20, 25, min(deep), max(deep)
-    page.says("The twin is ahead at depths 10 (by {} to {} points), {} and {} ({} to {}).", *ends)
-    page.says("At {} and {} it is ahead in all six pairs, by {} to {},", 1, 5, min(shallow), max(shallow))
-    lost = [paired_interval(plain[5], plain[depth]) for depth in (10, 20, 25)]
-    page.says("plain networks lose {} [{}, {}] points to depth 10, {} [{}, {}] to {}", *lost[0], *lost[1], 20)
-    page.says("and {} [{}, {}] to {}. Residual", *lost[2], 25)
-    page.says("Residual ones gain {} [{}, {}] from depth 5 to 10", *paired_interval(residual[10], residual[5]))
+    steps = settings["epochs"] * -(-settings["train_images"] // settings["batch_size"])
+    numbers = settings["train_images"], settings["epochs"], steps, settings["learning_rate"]
+    page.says("{} images, {} epochs, {} steps at learning rate {}:", *numbers)
+    page.table("The same in an hour or two", "| depth | plain, 10,000 images |", twin_row(sweep, sizes=False))
+    residual = {depth: twins(sweep, depth)[1] for depth in (5, 10, 20, 25)}
     lost = [paired_interval(residual[10], residual[depth]) for depth in (20, 25)]
-    page.says("lose from there {} [{}, {}] to {} and {} [{}, {}] to {}.", *lost[0], 20, *lost[1], 25)
-    train = {depth: training(sweep, depth) for depth in by_depth}
-    page.says("plain {}, {}, {}, {} % from depth 5 on", *(train[depth][0] for depth in (5, 10, 20, 25)))
-    page.says("residual {}, {}, {} % from depth 10 on", *(train[depth][1] for depth in (10, 20, 25)))
-    images, size = settings["train_images"], settings["batch_size"]
-    page.says("{} steps at one learning rate are few", settings["epochs"] * -(-images // size))
+    page.says("they lose {} [{}, {}] points to {} and {} [{}, {}] to", *lost[0], 20, *lost[1])
+    page.says("] to {}. bf16 costs", 25)
     fp32 = percent(runs("rescnn5-16-10000images-fp32"))
     page.says("At depth 5, residual, fp32 reaches {} ± {} % (n = {},", *mean_sd(fp32), len(fp32))
     page.says("bf16 less fp32 is {} [{}, {}] points", *paired_interval(residual[5], fp32))
-
-
-def training(sweep: str, depth: int) -> list[float]:
-    """Mean training accuracy in percent of both kinds of network in the last epoch."""
-    kinds = [
-        [read("lab1", f"{sweep}/{kind}-depth{depth}-seed{seed}")["history"][-1] for seed in (0, 1, 2)]
-        for kind in ("plain", "residual")
-    ]
-    return [fmean(percent(kind, "train")) for kind in kinds]
 
 
 def one_network(page: Page) -> None:
@@ -225,35 +233,92 @@ def one_network(page: Page) -> None:
     earlier = read("lab1", "rescnn9-16-seed0", "earlier.json")
     page.says("had seen {} epochs ({} %)", earlier["epochs"], *percent([earlier]))
     page.says("before we took {}, both", run["config"]["epochs"])
+    tries = read("lab1", "rescnn9-16-seed0", "twenty_epochs.json")["runs"]
+    found = {key: 100 * one["validation"]["accuracy"] for one in tries for key in [tried(one)]}
+    page.says("91.25 % in {} epochs was not reached.", tries[0]["config"]["epochs"])
+    page.says("Six tries on seed {} validated between {} and {} %:", 100, min(found.values()), max(found.values()))
+    page.says("SGD at {} and {} ({} at best)", 0.2, 0.4, max(found["sgd", False, 0.2], found["sgd", False, 0.4]))
+    page.says("mirrored in turn ({}), and", found["sgd", True, 0.2])
+    best = max(accuracy for (optimizer, *_), accuracy in found.items() if optimizer == "muon")
+    page.says("at {}, {} and {} (`--optimizer muon --alternate`, {}).", 0.03, 0.1, 0.3, best)
+    page.leave("He et al.'s ResNet-20, linked above", r"^91\.25 % in 20 epochs")
+
+
+def tried(run: Run) -> tuple[str, bool, float]:
+    return run["config"]["optimizer"], run["config"]["alternate"], run["config"]["learning_rate"]
 
 
 def fast(page: Page) -> None:
+    ablation = read("lab1", "ablate-fast-32")
     networks = {
-        "FastCNN, width 32": ("fast-32-seed0", FastCNN(32)),
-        "ResCNN, depth 9 (above)": ("rescnn9-16-seed0", CNN(9)),
+        "FastCNN, width 64": (runs("fast-64"), FastCNN(64)),
+        "FastCNN, width 32": (variant("all"), FastCNN(32)),
+        "ResCNN, depth 9 (above)": (runs("rescnn9-16"), CNN(9)),
     }
 
-    def row(label: str):
-        name, network = networks[label]
-        run = read("lab1", name)
-        six = run["test"].get("accuracy_with_views")
-        accuracy = percent([run]) + ([100 * six] if six is not None else [])
-        return parameters(network), run["epochs"], operations(network, run) / 1e15, *accuracy
+    def row(label: str, seeds: str):
+        same, network = networks[label]
+        epochs = same[0]["epochs"] if "epochs" in same[0] else ablation["config"]["epochs"]
+        six = [100 * run["test"]["accuracy_with_views"] for run in same if "accuracy_with_views" in run["test"]]
+        numbers = [mean_sd(found) if len(found) > 1 else found for found in (percent(same), six)]
+        return parameters(network), epochs, operations(network, epochs) / 1e15, *numbers[0], *numbers[1]
 
-    page.table("In how little computation?", "| network | parameters | epochs |", row)
-    (run,), (other,) = runs("fast-32"), runs("rescnn9-16")
-    page.says("shallow network reaches {} % on CIFAR-10 with", *percent([run]))
-    share = operations(CNN(9), other) / operations(FastCNN(32), run)
-    assert 6.5 < share < 7.5, "a seventh of the operations"
-    page.says("One seed each, with a standard error of {} points", error([run], 10_000))
+    page.table("In how little computation?", "| network | seeds | parameters |", row, keys=2)
+    large, small = operations(FastCNN(64), 12), operations(FastCNN(32), 12)
+    assert 1.8 < operations(CNN(9), 60) / large < 2.2, "half of the operations"
+    assert 3.4 < large / small < 4.4, "a quarter of its operations"
+    six = fmean(100 * run["test"]["accuracy_with_views"] for run in runs("fast-64"))
+    page.says("shallow network reaches {} % on CIFAR-10, and {} % looking six", fmean(percent(runs("fast-64"))), six)
+    page.says("test has a standard error of {} points", error(runs("rescnn9-16"), 10_000))
+    seconds = each(runs("fast-64"), "seconds")
+    page.says("training of width 64 takes {} to {} s.", min(seconds), max(seconds))
+    page.leave("widths, which name a network", r"\b[Ww]idth (?:32|64)\b")
     page.leave("Jordan's speed runs, linked there", r"brought 94 %")
     page.leave("sizes of maps", r"the last map of FastCNN is 3 x 3")
-    page.leave("a network that is not published", r"the network of width 64")
+    tricks(page)
 
 
-def operations(network: torch.nn.Module, run: Run) -> float:
+def variant(name: str) -> list[Run]:
+    """The runs of one variant of the ablation, by seed."""
+    return [run for run in read("lab1", "ablate-fast-32")["runs"] if run["variant"] == name]
+
+
+def tricks(page: Page) -> None:
+    def row(label: str):
+        trick = {"none": "none", "Muon": "all"}.get(label, f"+ {label}")
+        with_it, before = (percent(variant(name)) for name in (trick, compared(trick)[1]))
+        numbers = mean_sd(with_it)
+        if label != "none":
+            numbers += paired_interval(with_it, before)
+        if label not in ("none", "Muon"):
+            numbers += paired_interval(percent(variant("all")), percent(variant(f"- {label}")))
+        return numbers
+
+    page.table("What is each trick worth?", "| trick | accuracy with it", row)
+    settings = read("lab1", "ablate-fast-32")["config"]
+    page.says("Width 32, {} epochs; test accuracy in one look", settings["epochs"])
+    page.says("over seeds {}, {}, {}; paired differences in points. Leaving", *settings["seeds"])
+    whole = paired_interval(percent(variant("all")), percent(variant("none")))
+    page.says("Together they are worth {} [{}, {}] points.", *whole)
+    muon, sgd = (each(variant(name), "steps_to_goal") for name in ("all", "+ alternating"))
+    page.says("is at {} % after {} to {} steps, not {} to", 100 * settings["goal"], min(muon), max(muon), min(sgd))
+    page.says("to {} steps, not {} to {}.", max(muon), min(sgd), max(sgd))
+    shown = {
+        name: [paired_interval(percent(variant(a)), percent(variant(b)))[1] > 0 for a, b in both(name)]
+        for name in TRICKS
+    }
+    assert [name for name in TRICKS if all(shown[name])] == ["whitening", "frozen-scales", "shifting"]
+    assert [name for name in TRICKS if any(shown[name]) and not all(shown[name])] == ["smoothing"]
+
+
+def both(trick: str) -> list[tuple[str, str]]:
+    """The two comparisons that say what a trick is worth: with it, and without it."""
+    return [compared(f"+ {trick}"), ("all", f"- {trick}")]
+
+
+def operations(network: torch.nn.Module, epochs: int) -> float:
     """Multiplications and additions of a whole training: the backward pass takes twice those of the forward pass."""
-    return 6 * count_macs(network, (3, 32, 32)) * 45_000 * run["epochs"]
+    return 6 * count_macs(network, (3, 32, 32)) * 45_000 * epochs
 
 
 # 2.1
