@@ -188,11 +188,11 @@ def convolutions(page: Page) -> None:
     page.table("Convolutional networks", "| depth | parameters | MACs |", twin_row(sweep))
     plain, residual = ({depth: pair[kind] for depth, pair in by_depth.items()} for kind in (0, 1))
     better, worse = paired_interval(residual[20], residual[5]), paired_interval(plain[5], plain[20])
-    page.says("CNN of 20 blocks is {} points better than one of 5, a plain one {} points", better[0], worse[0])
+    page.says("CNN of {} blocks is {} points better than one of {}, a plain one {} points", 20, better[0], 5, worse[0])
     page.says("gains {} [{}, {}] points from depth 5 to 20", *better)
-    page.says("show no loss to 25 ({} [{}, {}]).", *paired_interval(residual[25], residual[20]))
+    page.says("show no loss to {} ({} [{}, {}]).", 25, *paired_interval(residual[25], residual[20]))
     lost = [paired_interval(plain[5], plain[depth]) for depth in (10, 20, 25)]
-    page.says("from depth 5, {} [{}, {}] points to 10, {} [{}, {}] to {}", *lost[0], *lost[1], 20)
+    page.says("from depth 5, {} [{}, {}] points to {}, {} [{}, {}] to {}", *lost[0], 10, *lost[1], 20)
     page.says("and {} [{}, {}] to {}. It", *lost[2], 25)
     train = [fmean(twins(sweep, depth, "train")[0]) for depth in (5, 10, 20, 25)]
     page.says("training accuracy falls along: {}, {}, {}, {} % from", *train)
@@ -209,6 +209,7 @@ def quick(page: Page) -> None:
     settings = read("lab1", sweep)["config"]
     steps = settings["epochs"] * -(-settings["train_images"] // settings["batch_size"])
     numbers = settings["train_images"], settings["epochs"], steps, settings["learning_rate"]
+    page.leave("a column of these", r"\| plain, 10,000 images \|")
     page.says("{} images, {} epochs, {} steps at learning rate {}:", *numbers)
     page.table("The same in an hour or two", "| depth | plain, 10,000 images |", twin_row(sweep, sizes=False))
     residual = {depth: twins(sweep, depth)[1] for depth in (5, 10, 20, 25)}
@@ -296,6 +297,7 @@ def tricks(page: Page) -> None:
 
     page.table("What is each trick worth?", "| trick | accuracy with it", row)
     settings = read("lab1", "ablate-fast-32")["config"]
+    page.leave("the goal of the ablation", r"steps to 90 % of each variant")
     page.says("Width 32, {} epochs; test accuracy in one look", settings["epochs"])
     page.says("over seeds {}, {}, {}; paired differences in points. Leaving", *settings["seeds"])
     whole = paired_interval(percent(variant("all")), percent(variant("none")))
