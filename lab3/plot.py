@@ -282,8 +282,8 @@ def budget(agents: dict[str, list[Run]]):
     over_steps, over_seconds = panels
     over_steps.set(xlabel="thousand steps", ylabel="return in evaluations", xlim=(0, None))
     over_steps.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at / 1000:,.0f}"))
-    kind = "seconds of training" if clock == "seconds" else "seconds of the processor's time in training"
-    over_seconds.set(xlabel=f"{kind}, on a logarithmic scale", xscale="log")
+    kind = "seconds" if clock == "seconds" else "processor seconds"
+    over_seconds.set(xlabel=f"{kind} of training, logarithmic scale", xscale="log")
     over_seconds.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at:g}"))
     names = {agent: f"{in_words(agent, runs[0])[0]}, {len(runs)} seeds" for agent, runs in agents.items()}
     lines = [pyplot.Line2D([], [], color=ALGORITHMS[algorithm(agent)], lw=2.8) for agent in agents]

@@ -24,9 +24,22 @@ ALWAYS = {"script", "config", "dataset", "environment"}
 TRAINED = ALWAYS | {"parameters", "seconds", "validation", "test", "history"}
 SERIES = ALWAYS | {"summary", "runs"}
 # What these leave: a sheet of pictures, gradients that gradients-batch shows the like of, agents whose like lie beside.
-COMPARED = ("compare-CartPole-v1", "compare-CartPole-v1-lr0.0027", "compare-CartPole-v1-lr0.024")  # 20 seeds each
+COMPARED = (
+    "compare-CartPole-v1",
+    "compare-CartPole-v1-lr0.0027",
+    "compare-CartPole-v1-lr0.024",
+    "compare-LunarLander-v3",
+)
+EQUAL_TIME = ("ablate-gpt-4x128", "gpt-4x128-900steps-seed0")
 ON_A_GPU = ("depth-cnn-10000images-rates", "depth-cnn-tuned-30epochs", "ablate-fast-32")
-WITHOUT_CURVES = ("cam-rescnn3-16-shapes-seed0", "cam-rescnn9-16-seed0", "gradients-none", *ON_A_GPU, *COMPARED)
+WITHOUT_CURVES = (
+    "cam-rescnn3-16-shapes-seed0",
+    "cam-rescnn9-16-seed0",
+    "gradients-none",
+    *ON_A_GPU,
+    *EQUAL_TIME,
+    *COMPARED,
+)
 WITHOUT_WEIGHTS = ("ppo-CarRacing-v3", "fast-64", *COMPARED)  # too large; agents whose like lie beside
 
 

@@ -158,5 +158,6 @@ def test_published_runs_of_one_model_are_on_one_figure():
     assert {name: len(same) for name, same in trained.items()} == {
         "gpt-6x192": 2,
         "gpt-5x96": 1,
+        "gpt-4x128-900steps": 3,
         "gpt-ag_news-bpe1024": 1,
     }

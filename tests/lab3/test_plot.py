@@ -202,7 +202,7 @@ def test_what_agents_cost_is_drawn_over_the_processors_time():
     assert data(seconds.lines[3:5]) == [[(3, 2), (40, 2)], [(3, 3), (40, 3)]]
     assert (steps.get_xlabel(), seconds.get_xscale()) == ("thousand steps", "log")
     assert [len(panel.lines) for panel in (steps, seconds)] == [7, 7]
-    assert seconds.get_xlabel().startswith("seconds of the processor's time")
+    assert seconds.get_xlabel().startswith("processor seconds of training")
     # Where one run does not tell the processor's time, it is the clock's for all.
     del agents["ppo"][1]["history"][0]["cpu_seconds"]
     for point in (point for runs in agents.values() for run_ in runs for point in run_["history"]):

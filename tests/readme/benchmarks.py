@@ -126,9 +126,17 @@ def cifar(page: Page, found: dict[str, Any]) -> None:
         ]
 
     page.says(
-        "channels first, fp32 | {} times |",
+        "channels first, fp32 | {} times; FastCNN",
         fmean(ratio for way, ratio in training["ratio"].items() if "workers" in way),
     )
+    wide = found["fast"]
+    speeds = {way: wide["images"] / median(seconds) for way, seconds in wide["seconds"].items()}
+    ratio = wide["ratio"]["DataLoader, 0 workers"]
+    page.says("times; FastCNN {} times |", ratio)
+    page.says("in batches of {}, takes {} images a second,", 500, speeds["ours"])
+    page.says("a second, {} times the {} of an image at a time,", ratio, speeds["DataLoader, 0 workers"])
+    page.says("(median of {} rounds). **How", flags["rounds"])
+    page.leave("widths, which name a network", r"\bwidth 64\b")
     page.says("in batches of {}, two threads", flags["batch_size"])
     page.says("median of {} rounds of {} steps", flags["rounds"], flags["steps"])
     page.table("CIFAR-10", "images a second", row)

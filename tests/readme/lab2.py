@@ -25,12 +25,13 @@ ANSWERS = {
     f"{ENCODER}, fine-tuned, margin ranking": f"answer-codah-finetune-{ENCODER}-margin",
 }
 QUESTIONS = {"validation": 556, "test": 555}  # of CODAH, as its row under "The data" has them
+ABLATION = "ablate-gpt-4x128"
 SEARCH = f"retrieve-cranfield-{ENCODER}"
 
 
 def check(page: Page) -> None:
     """Everything, in the order of the page."""
-    for part in (first_table, data, gpt, decoding, classes, choices, documents):
+    for part in (first_table, data, gpt, ablation, decoding, classes, choices, documents):
         page.part(part)
     page.leave("tolerances of the tests", r"hold the logits to 1e-4")
     page.leave("seeds to type", r"# the table, seed 0|# and --seed 1, 2|# and --seed 2")
@@ -38,6 +39,44 @@ def check(page: Page) -> None:
 
 def run(name: str) -> Run:
     return read("lab2", name)
+
+
+def variant(name: str) -> list[Run]:
+    """The runs of one variant of the ablation, by seed."""
+    return [one for one in run(ABLATION)["runs"] if one["variant"] == name]
+
+
+def ablation(page: Page) -> None:
+    def row(label: str):
+        name = {"GPT-2": "none", "all seven": "all"}.get(label, label.replace("all but", "-"))
+        losses, best = (each(variant(which), "test", "loss") for which in (name, "all"))
+        above = paired_interval(losses, best) if name != "all" else ()
+        return *mean_sd(losses), *above, fmean(each(variant(name), "cpu_seconds"))
+
+    page.table("The modern preset", "| variant | test loss", row)
+    settings = PRESETS["modern-nano"] | {"steps": run(ABLATION)["config"]["steps"]}
+    names = "layers", "width", "context", "steps"
+    page.says("{} layers, {} wide, context {}, {} steps; mean", *(settings[name] for name in names))
+    page.says("over seeds {}, {}, {}, paired differences. Run", 0, 1, 2)
+    losses = {name: each(variant(name), "test", "loss") for name in {one["variant"] for one in run(ABLATION)["runs"]}}
+    page.says("all seven together are {} [{}, {}] nats below", *paired_interval(losses["none"], losses["all"]))
+    lost = {name.removeprefix("- "): paired_interval(losses[name], losses["all"]) for name in losses}
+    carrying = ("qk-norm", "rotary", "muon", "squared-relu")
+    template = (
+        "Four carry it: without QK norm {} is lost, without rotary places {}, without Muon {}, without squared ReLU {}."
+    )
+    page.says(template, *(lost[name][0] for name in carrying))
+    assert all(lost[name][1] > 0 for name in carrying), "four that carry it"
+    assert all(lost[name][1] < 0 < lost[name][2] for name in ("zero-init", "shuffling")), "two that show nothing"
+    worse = paired_interval(losses["all"], losses["- averaging"])
+    page.says("weights are worse by {} [{}, {}], as {} steps", *worse, settings["steps"])
+    spent = [fmean(each(variant(name), "cpu_seconds")) for name in ("all", "none")]
+    page.says("A modern step takes {} times as long.", spent[0] / spent[1])
+    longer = runs("gpt-4x128-900steps")
+    loss = each(longer, "test", "loss")
+    numbers = longer[0]["config"]["steps"], *mean_sd(loss), len(loss)
+    page.says("as much time, {} steps, reaches {} ± {} (n = {},", *numbers)
+    page.says("and stays {} [{}, {}] above.", *paired_interval(loss, losses["all"]))
 
 
 def runs(name: str) -> list[Run]:
