@@ -128,17 +128,17 @@ def test_what_a_trick_is_worth_by_hand():
     assert (row["runs"], row["trained"]) == (3, 2)
 
 
-def test_the_ladder_as_it_is_typed(run_script, tmp_path, capsys):
-    flags = ("--dry-run", "--width", 2, "--batch-size", 40, "--goal", 0.01, "--data-dir", tmp_path / "data")
-    done = run_script("lab1/ablate_fast.py", *flags, "--model-dir", tmp_path / "model", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.slow
+def test_the_ladder(tmp_path, capsys):
+    flags = ["--dry-run", "--width=2", "--batch-size=40", "--goal=0.01", f"--data-dir={tmp_path / 'data'}"]
+    ablate_fast.main(parse(ablate_fast.Config, [*flags, f"--model-dir={tmp_path / 'model'}"], ""))
     folder = tmp_path / "model" / "dry-run-ablate-fast-2-shapes"
     runs = json.loads((folder / "results.json").read_text(encoding="utf-8"))["runs"]
     assert [(run["variant"], run["seed"]) for run in runs] == [("none", 0), ("+ whitening", 0)]
     for run in runs:
         assert (run["steps"], run["steps_to_goal"]) == (6, 3)
         assert len(run["validation_accuracy"]) == 2
-    again = [*map(str, flags), "--resume", str(folder)]
+    again = [*flags, "--resume", str(folder)]
     assert ablate_fast.main(parse(ablate_fast.Config, again, "")) == ablate_fast.summary(runs)
     assert "is finished: its results.json stands" in capsys.readouterr().out
     (figure,) = plot.figures_of(read_runs(tmp_path / "model")).values()
