@@ -23,7 +23,8 @@ MOST_RUNS = 25  # above 40 TensorBoard unticks all: a reader's own runs come on 
 ALWAYS = {"script", "config", "dataset", "environment"}
 TRAINED = ALWAYS | {"parameters", "seconds", "validation", "test", "history"}
 SERIES = ALWAYS | {"summary", "runs"}
-# What these leave: a sheet of pictures, gradients that gradients-batch shows the like of, agents whose like lie beside.
+# What these leave: a sheet of pictures, gradients that gradients-batch shows the like of, agents whose like lie beside,
+# series whose results.json has all that is told of them.
 COMPARED = (
     "compare-CartPole-v1",
     "compare-CartPole-v1-lr0.0027",
@@ -99,6 +100,19 @@ def test_nothing_published_lies_there_twice():
 
 def test_no_checkpoint_to_go_on_from_is_published():
     assert [path for path in files() if path.name in ("last.pt", "previous.pt")] == []
+
+
+def test_no_file_names_a_place_on_the_machine_that_made_it():
+    speeds = sorted((REPOSITORY / "tests" / "benchmarks" / "results").glob("*.json"))
+    assert speeds
+    for path in [*speeds, *(path for path in files() if path.suffix == ".json")]:
+        strings = re.findall(r'"(?:/|[A-Z]:\\\\|~)[^"]*"', path.read_text(encoding="utf-8"))
+        assert strings == [], path
+    texts = [
+        value.tensor.string_val[0] for lab in LABS for value in values(lab) if value.tag.startswith("configuration")
+    ]
+    assert texts
+    assert [text for text in texts if re.search(rb"`(?:/|[A-Z]:\\|~)", text)] == []
 
 
 @pytest.mark.parametrize("lab", LABS)

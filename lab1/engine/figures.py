@@ -77,10 +77,16 @@ def write_png(figure: Any, path: Path) -> None:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
+LEGEND_WIDTH = 11  # characters of a legend that fit into an inch
+LEGEND_HANDLE = 6  # as many characters are as wide as the line or dot before a label, and the gap after it
+
+
 def legend_below(figure: Any, handles: dict[str, Any], title: str | None = None) -> None:
-    """One legend for all panels, in a row below them, where it hides no data: ``handles`` by their labels. The figure's
-    layout is ``constrained``."""
-    place = dict(loc="outside lower center", ncols=len(handles), frameon=False)
+    """One legend for all panels, below them, where it hides no data: ``handles`` by their labels, in a row or, where
+    that would be wider than the figure, in two. The figure's layout is ``constrained``."""
+    width = sum(len(label) + LEGEND_HANDLE for label in handles)
+    rows = 1 if width <= LEGEND_WIDTH * figure.get_figwidth() else 2
+    place = dict(loc="outside lower center", ncols=-(-len(handles) // rows), frameon=False)
     figure.legend(handles.values(), handles.keys(), title=title, **place)
 
 

@@ -56,7 +56,7 @@ def ablation_figure(name: str, runs: list[dict[str, Any]]):
         panel.grid(alpha=0.3)
     handles = {"test, one seed": Line2D([], [], ls="", marker="o", color=PARTS["test"], ms=4.5)}
     if seeds > 1:
-        handles[f"mean, 95 % interval (t, n = {seeds})"] = Patch(color="#666666", alpha=0.3)
+        handles[f"mean and 95 % interval (Student's t, n = {seeds} seeds)"] = Patch(color="#666666", alpha=0.3)
     handles["validation, one seed"] = Line2D([], [], ls="", marker="o", color=PARTS["validation"], ms=5)
     handles["not by all seeds"] = Line2D([], [], ls="", marker="x", color="#666666", ms=8, mew=2)
     legend_below(figure, handles)

@@ -9,12 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab1.engine import distributed
+from lab1.engine.config import require
 from lab1.engine.optimizer import KernelMuon, Together
 from lab1.images.augment import mirrored_and_shifted
 from lab1.trainer import Trainer, warmup_cosine
 
 SHIFT_FACTOR = 64  # how much faster the norms' shifts learn than the rest, in the recipe of the speed runs
 LOOKAHEAD_STEPS = 5
+
+
+def remaining(parameters: Iterable[Tensor], taken: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters that are none of those taken, in their order."""
+    places = {id(each) for each in taken}
+    return [each for each in parameters if id(each) not in places]
 
 
 class CNNTrainer(Trainer):
@@ -25,16 +32,23 @@ class CNNTrainer(Trainer):
         """SGD with Nesterov momentum 0.9; weight decay as a term of the loss, on every parameter (He et al. 2016). With
         ``--optimizer muon``, convolutions learn by Muon instead, without decay (see ``kernels``)."""
         rate, decay, kernels = self.config.learning_rate, self.config.weight_decay, self.kernels()
-        rest = [each for each in self.model.parameters() if all(each is not kernel for kernel in kernels)]
+        rest = remaining(self.model.parameters(), kernels)
         settings = {"lr": rate, "momentum": 0.9, "nesterov": True, "weight_decay": decay, "fused": True}
         sgd = torch.optim.SGD(rest, **settings)
         return Together(sgd, KernelMuon(kernels, rate)) if kernels else sgd
 
     def kernels(self) -> list[torch.nn.Parameter]:
         """What learns by Muon (Jordan et al. 2024), which makes the singular values of each update about equal: the
-        convolutions, with ``--optimizer muon``."""
-        learned = [each for each in self.model.parameters() if each.requires_grad]
-        return [each for each in learned if each.ndim == 4 and self.config.optimizer == "muon"]
+        convolutions, with ``--optimizer muon``.
+
+        Raises:
+            UsageError: where there are none.
+        """
+        if self.config.optimizer != "muon":
+            return []
+        found = [each for each in self.model.parameters() if each.requires_grad and each.ndim == 4]
+        require(len(found) > 0, "--optimizer muon: this network has no convolution to learn by it")
+        return found
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0: a rise over the first fifth, then a cosine to zero."""
@@ -66,7 +80,7 @@ class FastTrainer(CNNTrainer):
         learned = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
         shifts = [each for name, each in learned.items() if name.endswith("bias")]
         kernels = self.kernels()
-        rest = [each for each in learned.values() if all(each is not other for other in (*shifts, *kernels))]
+        rest = remaining(learned.values(), [*shifts, *kernels])
         factor = SHIFT_FACTOR if self.config.uses("fast-shifts") else 1
         rate, decay = self.config.learning_rate, self.config.weight_decay
         groups = [

@@ -36,6 +36,13 @@ def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {other: ratio(seconds[ours], seconds[other]) for other in others}
 
 
+def placeless(value: Any) -> Any:
+    """A flag's value, and of a folder only its last two names: where it lies on one machine is nothing to others."""
+    if isinstance(value, str) and Path(value).is_absolute():
+        return "/".join(Path(value).parts[-2:])
+    return value
+
+
 def write(script: str, flags: argparse.Namespace, workloads: dict[str, Any]) -> None:
     """Write what was measured where ``--json`` says, if it does: the processor and the versions; the flags; and of each
     workload the ``seconds`` of every round by way, the ``ratio`` of each other way to ours, and what else there is."""
@@ -48,7 +55,7 @@ def write(script: str, flags: argparse.Namespace, workloads: dict[str, Any]) -> 
         except metadata.PackageNotFoundError:
             continue
     about = logbook.environment(torch.device("cpu")) | {"cores": os.cpu_count(), "peers": versions}
-    settings = {name: value for name, value in vars(flags).items() if isinstance(value, int | float | str | bool)}
+    settings = {name: placeless(value) for name, value in vars(flags).items() if isinstance(value, int | float | str)}
     content = {"script": f"tests/benchmarks/{Path(script).name}", "flags": settings} | workloads
     logbook.write_results(content | {"environment": about}, flags.json)
     print(f"{flags.json} holds it all")

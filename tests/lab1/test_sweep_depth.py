@@ -65,6 +65,8 @@ def test_a_sweep_trains_every_network_once(whole):
         assert own["config"]["hidden"] == [8] * (run["depth"] + 1)
         assert own["config"]["residual"] is run["residual"]
         assert run["test"] == {name: own["test"][name] for name in ("loss", "accuracy")}
+        chosen = own["history"][run["best_epoch"] - 1]
+        assert (run["train"], run["validation"]) == (chosen["train"], chosen["validation"])
         assert run["parameters"] == own["parameters"] == 785 * 8 + run["depth"] * 9 * 8 + 9 * 10
         assert run["macs"] == 784 * 8 + run["depth"] * 8 * 8 + 8 * 10
 

@@ -167,6 +167,14 @@ def test_ones_own_network_trains_is_loaded_again_and_resumes_exactly(
     assert resumed.history == whole.history
 
 
+def test_muon_without_a_convolution_is_refused(tmp_path):
+    config = Config(optimizer="muon", device="cpu", precision="fp32", model_dir=tmp_path)
+    assert (
+        refusal(CNNTrainer, torch.nn.Linear(48, 2), config)
+        == "--optimizer muon: this network has no convolution to learn by it"
+    )
+
+
 @pytest.mark.parametrize("network", ["ResCNN", "MyNet"])
 def test_muon_learns_the_convolutions_and_sgd_the_rest(my_net, few_shapes, tmp_path, network):
     flags = [f"--network={network}", "--optimizer=muon", "--dataset=shapes", "--device=cpu", f"--model-dir={tmp_path}"]
@@ -188,7 +196,15 @@ def test_muon_learns_the_convolutions_and_sgd_the_rest(my_net, few_shapes, tmp_p
 def test_alternate_mirrors_each_image_in_every_other_epoch(few_shapes, tmp_path):
     flags = ["--alternate", "--dataset=shapes", "--device=cpu", "--width=2", f"--model-dir={tmp_path}"]
     _, (train, *_) = train_cnn.set_up(parse(Config, flags, ""), few_shapes)
-    assert train.alternate
+    sides = {}  # how many images of each class are mirrored in an epoch
+    for epoch in (0, 1):
+        noises = []
+        train.augment = lambda images, noise, noises=noises: noises.append(noise[:, 2] < 0.5) or images
+        labels = [labels for _, labels in train.epoch(epoch)]
+        sides[epoch] = torch.bincount(torch.cat(labels), torch.cat(noises).double(), minlength=10)
+    counts = torch.bincount(train.labels, minlength=10)
+    assert torch.equal(sides[0] + sides[1], counts.double())  # of each class as many as there are, in two epochs
+    assert 0 < sides[0].sum() < len(train.labels)
     assert refusal(Config(alternate=True, augment=False).check).startswith("--alternate")
 
 

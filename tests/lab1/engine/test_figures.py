@@ -1,11 +1,11 @@
-"""A run that is broken is passed over with a line; the others are drawn."""
+"""A run that is broken is passed over with a line; the others are drawn. No legend is wider than its figure."""
 
 import json
 
 import pytest
 
 from lab1.engine.config import UsageError
-from lab1.engine.figures import draw, read_runs
+from lab1.engine.figures import draw, legend_below, read_runs
 
 RUN = {"script": "lab1/train_mlp.py", "config": {}, "dataset": "mnist", "test": {"loss": 0.5}}
 BROKEN = {
@@ -54,3 +54,23 @@ def test_what_cannot_be_drawn_is_left_out(capsys):
     assert [line.split(":")[0] for line in lines] == ["passing over b", "passing over c"]
     with pytest.raises(UsageError, match="there is no run that can be drawn"):
         draw(figures, runs[1:])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["plain", "residual"],
+        ["test, one seed", "mean and 95 % interval (Student's t, n = 3 seeds)", "validation, one seed", "not by all"],
+    ],
+)
+def test_a_legend_is_no_wider_than_its_figure(labels):
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.add_subplot()
+    legend_below(figure, {label: Line2D([], []) for label in labels})
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == labels

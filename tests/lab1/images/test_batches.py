@@ -211,7 +211,9 @@ def test_only_training_is_shuffled_and_augmented_and_every_part_is_limited():
     assert (train.seed, train.augment) == (0, random_affine)
     assert (validation.seed, validation.augment) == (test.seed, test.augment) == (None, None)
     assert [len(part) for part in (train, validation, test)] == [2, 2, 1]
-    assert next(iter(train))[0].shape[0] == 32
+    assert [len(next(iter(part))[0]) for part in (train, validation)] == [32, 32]
+    _, validation, _ = split_batches(image_data(60_000), 32, 0)
+    assert len(next(iter(validation))[0]) == 1000  # without a limit, what is quickest
 
 
 def test_what_a_checkpoint_says_of_its_data():
