@@ -60,13 +60,20 @@ def test_what_cannot_be_drawn_is_left_out(capsys):
     "labels",
     [
         ["plain", "residual"],
-        ["test, one seed", "mean and 95 % interval (Student's t, n = 3 seeds)", "validation, one seed", "not by all"],
+        [
+            "test, one seed",
+            "mean and 95 % interval (Student's t, n = 3 seeds)",
+            "validation, one seed",
+            "not by all seeds",
+        ],
     ],
 )
-def test_a_legend_is_no_wider_than_its_figure(labels):
+def test_a_legend_is_no_wider_than_its_figure(labels, monkeypatch):
+    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 11)  # as plot.py has it
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.add_subplot()
     legend_below(figure, {label: Line2D([], []) for label in labels})
