@@ -5,6 +5,7 @@ them is printed with them.
 """
 
 import json
+from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -91,7 +92,7 @@ def fast(page: Page) -> None:
 
 
 def mnist(page: Page, found: dict[str, Any]) -> None:
-    epoch, flags = found["epoch"], found["flags"]
+    flags, newer = found["flags"], result("mnist-amd")
     ways = {
         "this repository": "ours",
         "torchvision, DataLoader, 0 workers, plain loop": "DataLoader, 0 workers",
@@ -99,15 +100,19 @@ def mnist(page: Page, found: dict[str, Any]) -> None:
         "Lightning 2.6, as it comes": "Lightning",
     }
 
-    def row(label: str):
-        way = ways[label]
-        more = [epoch[column][way] for column in ("ratio", "peak_mib") if way in epoch[column]]
-        return median(epoch["seconds"][way]), *more
+    def row_of(epoch: dict[str, Any], columns: Sequence[str]):
+        def row(label: str):
+            way = ways[label]
+            return median(epoch["seconds"][way]), *[epoch[column][way] for column in columns if way in epoch[column]]
 
-    page.says("Lightning | {} to {} times |", min(epoch["ratio"].values()), max(epoch["ratio"].values()))
+        return row
+
+    ratios = [ratio for one in (found, newer) for ratio in one["epoch"]["ratio"].values()]
+    page.says("Lightning | {} to {} times |", min(ratios), max(ratios))
     page.says("An epoch of {} images in batches of {}, the", 60_000, flags["batch_size"])
     page.says("two threads, median of {} rounds", flags["rounds"])
-    page.table("MNIST", "seconds an epoch", row)
+    page.table("MNIST", "| | seconds an epoch", row_of(found["epoch"], ("ratio", "peak_mib")))
+    page.table("MNIST", "| AMD EPYC |", row_of(newer["epoch"], ("ratio",)))
 
 
 def cifar(page: Page, found: dict[str, Any]) -> None:
@@ -124,21 +129,38 @@ def cifar(page: Page, found: dict[str, Any]) -> None:
             ratio for other, ratio in training["ratio"].items() if other == way
         ]
 
-    page.says(
-        "channels first, fp32 | {} times; FastCNN",
-        fmean(ratio for way, ratio in training["ratio"].items() if "workers" in way),
-    )
+    newer = result("cifar-amd")
+    both = [[ratio for way, ratio in one["training"]["ratio"].items() if "workers" in way] for one in (newer, found)]
+    page.says("channels first, fp32 | {} to {} times; FastCNN", *map(fmean, both))
     wide = found["fast"]
     speeds = {way: wide["images"] / median(seconds) for way, seconds in wide["seconds"].items()}
     ratio = wide["ratio"]["DataLoader, 0 workers"]
-    page.says("times; FastCNN {} times |", ratio)
+    page.says("times; FastCNN {} to {} times |", newer["fast"]["ratio"]["DataLoader, 0 workers"], ratio)
     page.says("in batches of {}, takes {} images a second,", 500, speeds["ours"])
     page.says("a second, {} times the {} of an image at a time,", ratio, speeds["DataLoader, 0 workers"])
-    page.says("(median of {} rounds). **How", flags["rounds"])
+    page.says("(median of {} rounds). | AMD", flags["rounds"])
     page.leave("widths, which name a network", r"\bwidth 64\b")
     page.says("in batches of {}, two threads", flags["batch_size"])
     page.says("median of {} rounds of {} steps", flags["rounds"], flags["steps"])
-    page.table("CIFAR-10", "images a second", row)
+    page.table("CIFAR-10", "| | images a second", row)
+    others = {
+        "this repository, bf16": "ours",
+        "this repository, fp32": "ours in fp32",
+        "as above, 0 workers": "DataLoader, 0 workers",
+        "as above, 2 workers": "DataLoader, 2 workers",
+    }
+
+    def row_of_newer(label: str):
+        way = others[label]
+        return [
+            number
+            for part in (newer["training"], newer["fast"])
+            if way in part["seconds"]
+            for number in (part["images"] / median(part["seconds"][way]), part["ratio"].get(way))
+            if number is not None
+        ]
+
+    page.table("CIFAR-10", "| AMD EPYC |", row_of_newer)
 
 
 def gpt(page: Page, found: dict[str, Any]) -> None:
