@@ -3,9 +3,11 @@
 In a single process every function here is free: rank 0 of 1, and reductions that return what they were given.
 """
 
+import atexit
 import contextlib
 import functools
 import os
+import sys
 import time
 import uuid
 from datetime import timedelta
@@ -39,9 +41,23 @@ def start(device: torch.device) -> None:
 
 
 def finish() -> None:
-    """Leave the other processes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leave the other processes, if there are any, and end this one with the status that the exception under way has.
+
+    At Python's own end one of Gloo's threads may still be giving back a tensor of the last step, which takes the
+    interpreter's lock; by then that aborts the process, and torchrun would start a finished run again.
+    """
+    if not dist.is_initialized():
+        return
+    error = sys.exception()
+    dist.destroy_process_group()
+    status = error.code if isinstance(error, SystemExit) else int(error is not None)
+    if error is not None and not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status or 0)
 
 
 class StandIn(tuple):

@@ -1,5 +1,8 @@
 """Several processes: who gets what, who speaks, and what is left for those that torchrun starts again."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -55,6 +58,44 @@ def test_what_a_lost_process_looks_like(monkeypatch, restarts, line):
     assert distributed.lost_process(dist.DistBackendError("NCCL error: remote process exited")) == line
     assert distributed.lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     assert distributed.lost_process(ValueError("gloo")) is None
+
+
+# A group of one. Who is taken apart at Python's own end says so.
+ALONE = """
+import atexit, sys
+import torch.distributed as dist
+from lab1.engine import distributed
+
+class Speaks:
+    def __del__(self):
+        print("taken apart")
+
+speaks = Speaks()
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+atexit.register(print, "registered")
+print("done")
+try:
+    {}
+finally:
+    distributed.finish()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "error"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(130)", 130, ""),
+        ("[][0]", 1, "IndexError: list index out of range"),
+    ],
+)
+def test_a_process_of_a_group_ends_before_python_takes_its_tensors_apart(ending, status, error):
+    done = subprocess.run([sys.executable, "-c", ALONE.format(ending)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    assert done.stdout.split("\n") == ["done", "registered", ""]
+    assert bool(done.stderr) is bool(error)
+    assert done.stderr.strip().endswith(error)
 
 
 @pytest.fixture
