@@ -1,6 +1,7 @@
 """What a run leaves for TensorBoard, and the run folder's small files."""
 
 import contextlib
+import functools
 import json
 import logging
 import platform
@@ -191,14 +192,17 @@ class Logbook:
         """The network's graph, traced on an example batch; the network is left as it was."""
         if self.writer is None:
             return
-        training = model.training
+        training, trace = model.training, torch.jit.trace
         model.eval()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit.trace, which add_graph still uses, is deprecated
             logging.disable(logging.WARNING)
+            # Without the tracer's check: to compare two traces it imports half a second of torch.distributed.
+            torch.jit.trace = functools.partial(trace, check_trace=False)
             try:
                 self.writer.add_graph(model, example)
             finally:
+                torch.jit.trace = trace
                 logging.disable(logging.NOTSET)
                 model.train(training)
 

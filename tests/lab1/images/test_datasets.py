@@ -30,6 +30,9 @@ def test_digits_are_scikit_learns_scaled(digits):
     images, labels = load_digits(return_X_y=True)
     _, test = stratified_split(torch.tensor(labels), 359, seed=0)
     assert digits.test_labels.tolist() == labels[test].tolist()
+    small = torch.tensor(images[test], dtype=torch.float32).reshape(-1, 1, 8, 8) * (255 / 16)
+    scaled = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear")
+    assert torch.equal(digits.test_images, scaled.round().to(torch.uint8))
     # The mean of an image survives the scaling, up to rounding and the edges.
     before, after = images[test].mean(1) * 255 / 16, digits.test_images.float().mean((1, 2, 3)).numpy()
     assert np.corrcoef(before, after)[0, 1] > 0.95
