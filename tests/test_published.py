@@ -27,19 +27,27 @@ SERIES = ALWAYS | {"summary", "runs"}
 # series whose results.json has all that is told of them.
 COMPARED = (
     "compare-CartPole-v1",
+    "compare-CartPole-v1-amd",
+    "compare-CartPole-v1-amd-lr0.0027",
+    "compare-CartPole-v1-amd-lr0.024",
+    "compare-CartPole-v1-amd-plain",
+    "compare-CartPole-v1-dqn",
     "compare-CartPole-v1-lr0.0027",
     "compare-CartPole-v1-lr0.024",
     "compare-LunarLander-v3",
 )
+CONTROLS = tuple(f"answer-codah-finetune-all-MiniLM-L6-v2-random-labels-seed{seed}" for seed in (0, 1, 2))
 EQUAL_TIME = ("ablate-gpt-4x128", "gpt-4x128-900steps-seed0")
 ON_A_GPU = ("depth-cnn-10000images-rates", "depth-cnn-tuned-30epochs", "ablate-fast-32")
 WITHOUT_CURVES = (
     "cam-rescnn3-16-shapes-seed0",
     "cam-rescnn9-16-seed0",
+    "detect-mlp-128-64-seed0",
     "gradients-none",
     *ON_A_GPU,
     *EQUAL_TIME,
     *COMPARED,
+    *CONTROLS,
 )
 WITHOUT_WEIGHTS = ("ppo-CarRacing-v3", "fast-64", *COMPARED)  # too large; agents whose like lie beside
 

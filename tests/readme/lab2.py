@@ -21,6 +21,7 @@ METHODS = {
 ANSWERS = {
     "likelihood": "answer-codah-likelihood-gpt-ag_news-bpe1024",
     "control": "answer-codah-length-only",
+    "control of the procedure": f"answer-codah-finetune-{ENCODER}-random-labels",
     f"{ENCODER}, fine-tuned, cross-entropy over the choices": f"answer-codah-finetune-{ENCODER}",
     f"{ENCODER}, fine-tuned, margin ranking": f"answer-codah-finetune-{ENCODER}-margin",
 }
@@ -89,7 +90,7 @@ def first_table(page: Page) -> None:
     page.says("greedy text repeats {} % of its 4-grams", 100 * greedy)
     words, frozen, lora, full = (fmean(percent(same)) for same in films().values())
     page.says("counted words {} %, frozen features {} %, LoRA {} %, full fine-tuning {} %", words, frozen, lora, full)
-    likelihood, _, encoder, _ = map(percent, answers().values())
+    likelihood, _, _, encoder, _ = map(percent, answers().values())
     page.says("encoder {} %, a small GPT's likelihood {} %, chance {} %", fmean(encoder), *likelihood, 25)
 
 
@@ -239,7 +240,7 @@ def answers() -> dict[str, list[Run]]:
 
 
 def choices(page: Page) -> None:
-    likelihood, (control,), entropy, margin = answers().values()
+    likelihood, (control,), random, entropy, margin = answers().values()
     chance = 100 * control["chance"]
 
     def row(label: str):
@@ -279,6 +280,7 @@ def choices(page: Page) -> None:
     page.says("of all {} questions of validation and test", asked)
     page.says("classifier answers {} % [{}, {}] (normal", *(100 * each for each in (share, share - half, share + half)))
     page.says("do not account for the {} %", fmean(percent(entropy)))
+    page.says("it ends at {} ± {} % (n = {}), which is chance", *mean_sd(percent(random)), len(random))
 
 
 def shown(values: list[float]) -> tuple[float, ...]:

@@ -14,20 +14,24 @@ from tests.readme.pages import Page
 from tests.readme.runs import Run, each, mean_sd, read, significant
 from tests.readme.runs import seeds as runs_of
 
-# A row of a table, by its first cell: the name of its runs without "-seed0".
+# The comparisons on CartPole-v1, by how they round: rows name it.
+COMPARED = {
+    "Intel": "compare-CartPole-v1",
+    "AMD": "compare-CartPole-v1-amd",
+    "AMD plain": "compare-CartPole-v1-amd-plain",
+}
+# A row of a table, by its first cell: the name of its runs without "-seed0", or an agent of a comparison.
 REINFORCE = {
     "no baseline": "reinforce-none",
     "standardised returns": "reinforce-standardise",
-    "learned value": "reinforce-value",
+    "learned value": "reinforce",
 }
 DQN = {
-    "CartPole-v1, returns of 10 steps": "dqn-CartPole-v1",
-    "the same, of 1 step": "dqn-1step-CartPole-v1",
+    "CartPole-v1, returns of 10 steps": "compare-CartPole-v1-dqn/dqn",
+    "the same, of 1 step": "compare-CartPole-v1-dqn/dqn-1step",
     "LunarLander-v3, of 5 steps": "dqn-LunarLander-v3",
 }
-PPO = {
-    "CartPole-v1, Intel": "compare-CartPole-v1/ppo",
-    "CartPole-v1, AMD": "ppo-CartPole-v1",
+PPO = {f"CartPole-v1, {where}": f"{series}/ppo" for where, series in COMPARED.items()} | {
     "Acrobot-v1": "ppo-Acrobot-v1",
     "LunarLander-v3": "ppo-LunarLander-v3",
 }
@@ -88,31 +92,38 @@ def reached(name: str) -> tuple[float, int, int]:
     return median(solved), len(solved) - solved.count(math.inf), len(solved)
 
 
+def seconds(name: str) -> list[float]:
+    """How long each seed trained: the processor's time, where it is known."""
+    return [run["history"][-1].get("cpu_seconds", run["seconds"]) for run in runs(name)]
+
+
 def row_of(names: dict[str, str], sizes: bool = True):
     """How a table has a row: seeds and steps if it has, tests, last evaluations, the threshold in training, seconds."""
 
     def row(label: str):
         same = runs(names[label])
         size = (len(same), same[0]["config"]["steps"]) if sizes else ()
-        tests, spent = each(same, "test", "return"), each(same, "seconds")
+        tests, spent = each(same, "test", "return"), seconds(names[label])
         step, *solved = reached(names[label])
         middle = (step,) if step < math.inf else ()
         ends = (min(spent), max(spent)) if round(min(spent)) < round(max(spent)) else (fmean(spent),)
-        ends = () if "Intel" in label else ends  # its seconds say nothing
+        ends = () if "Intel" in label or "plain" in label else ends  # theirs say nothing of training as it is typed
         return *size, *mean_sd(tests), min(tests), *mean_sd(last(names[label])), *solved, *middle, *ends
 
     return row
 
 
 def first_table(page: Page) -> None:
-    value, none = (fmean(last(baseline(label, "Intel"))) for label in ("learned value", "no baseline"))
-    page.says("it ends at {} with a learned value, at {} without a baseline", value, none)
+    value, *none = (
+        fmean(last(baseline(*label)))
+        for label in (("learned value", "Intel"), ("no baseline", "AMD"), ("no baseline", "Intel"))
+    )
+    page.says("it ends at {} with a learned value, at {} to {} without a baseline", value, *none)
     ten, one, lander = (fmean(returns(name)) for name in DQN.values())
     page.says("CartPole {} with returns of {} steps, {} with {}; LunarLander {}", ten, 10, one, 1, lander)
-    cartpole, _, _, lander = (fmean(returns(name)) for name in PPO.values())
-    seconds = fmean(each(runs("ppo-CartPole-v1"), "seconds"))
-    car = fmean(returns("ppo-CarRacing-v3"))
-    page.says("CartPole {} after {} seconds of training, LunarLander {}, CarRacing {}", cartpole, seconds, lander, car)
+    cartpole, lander = (fmean(returns(PPO[label])) for label in ("CartPole-v1, AMD", "LunarLander-v3"))
+    spent, car = fmean(seconds(PPO["CartPole-v1, AMD"])), fmean(returns("ppo-CarRacing-v3"))
+    page.says("CartPole {} after {} seconds of training, LunarLander {}, CarRacing {}", cartpole, spent, lander, car)
     goals = ended("goal", "sampled")
     page.says("{} to {} % of the goals reached", min(goals), max(goals))
 
@@ -122,10 +133,10 @@ def measured(page: Page) -> None:
     page.says("over {} episodes that always start alike", run["config"]["evaluation_episodes"])
     page.says("once, over {} episodes with other starts", run["config"]["test_episodes"])
     page.says("a mean of their last {} training episodes", 20)
-    page.says("an Intel Xeon the comparison of {} seeds", len(runs("compare-CartPole-v1/reinforce")))
     page.leave("the 95 % of an interval", r"mean difference, 95 % by")
-    thresholds = [runs(name)[0]["solved"]["threshold"] for name in PPO.values()]
-    page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[3], thresholds[2])
+    page.leave("seeds", r"an AMD EPYC seeds 0 to 4 gave")
+    thresholds = [runs(PPO[label])[0]["solved"]["threshold"] for label in ("CartPole-v1, AMD", *list(PPO)[3:])]
+    page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
 
 
 # The exercises
@@ -150,83 +161,89 @@ def reinforce(page: Page) -> None:
         return *mean_sd(tests), min(tests), *mean_sd(last(name)), early, *solved, step
 
     def difference(label: str):
-        what, pair = label.split(": ")
-        names = [
+        pair = [
             {"none": "no baseline", "standardised": "standardised returns"}.get(one, one)
-            for one in pair.split(" less ")
+            for one in label.removeprefix("last evaluation: ").split(" less ")
         ]
-        of = last if what == "last evaluation" else lambda name: [first_at(run, 475, "episodes") for run in runs(name)]
         return [
-            number
-            for where in ("Intel", "AMD")
-            for number in paired_interval(*(of(baseline(name, where)) for name in names))
+            number for where in COMPARED for number in paired_interval(*(last(baseline(one, where)) for one in pair))
         ]
 
-    (both, few) = ({label: runs(baseline(label, where)) for label in REINFORCE} for where in ("Intel", "AMD"))
-    settings = both["no baseline"][0]["config"]
+    all_runs = {label: {where: runs(baseline(label, where)) for where in COMPARED} for label in REINFORCE}
+    settings = all_runs["no baseline"]["Intel"][0]["config"]
     page.says("| {} episodes | seeds, processor |", settings["episodes"])
     page.says("| first evaluation of {} or more: median episode |", 475)
-    page.table("Exercise 2", "| seeds, processor |", row, keys=2)
+    page.table("Exercise 2", "| first evaluation of", row, keys=2)
     page.says("# CartPole-v1, a learned value, {} episodes", settings["episodes"])
-    page.says("| Intel, n = {} pairs | AMD, n = {} pairs |", *(len(kind["no baseline"]) for kind in (both, few)))
-    page.says("episodes to {}: learned", 475)
+    counts = [len(same) for same in all_runs["no baseline"].values()]
+    page.says("| Intel, n = {} pairs | AMD, n = {} pairs | AMD plain, n = {} pairs |", *counts)
     page.table("Exercise 2", "| difference [95 %", difference)
     page.says("learning rate ({}) and {} episodes a step", settings["learning_rate"], settings["num_envs"])
-    ends = {label: last(baseline(label, "Intel")) + last(baseline(label, "AMD")) for label in REINFORCE}
-    high = {label: sum(end >= 495 for end in values) for label, values in ends.items()}
-    page.says(
-        "all {} seeds end at {} or more, without a baseline {} do", high["learned value"], 495, high["no baseline"]
-    )
-    standardised = last(baseline("standardised returns", "Intel")), last(baseline("standardised returns", "AMD"))
-    page.says("{} of {} seeds end at {} on one processor", standardised[0].count(500), len(standardised[0]), 500)
-    page.says("processor, {} of {} on the other", standardised[1].count(500), len(standardised[1]))
-    more, less = last(baseline("no baseline", "Intel")), last(baseline("no baseline", "AMD"))
-    welch = stats.ttest_ind(more, less, equal_var=False).confidence_interval()
-    page.says("explain, {} to {}: {} [{}, {}]", fmean(more), fmean(less), fmean(more) - fmean(less), *welch)
-    page.says("Welch's t, n = {} and {}). Why", len(more), len(less))
+    ends = {label: [end for where in COMPARED for end in last(baseline(label, where))] for label in REINFORCE}
+    none, standardised, learned = (sum(end >= 495 for end in values) for values in ends.values())
+    page.says("all {} seeds end at {} or more; with standardised returns {} do", learned, 495, standardised)
+    page.says("without a baseline {}. **Both", none)
+    page.problems += [f"{page.name}: not all seeds"] * (learned < len(ends["learned value"]))
+    sooner, later = [], []
+    for where in COMPARED:
+        firsts = [
+            [first_at(run, 475, "episodes") or math.inf for run in all_runs[label][where]]
+            for label in ("standardised returns", "learned value")
+        ]
+        sooner.append(sum(one < other for one, other in zip(*firsts, strict=True)))
+        later.append(sum(one > other for one, other in zip(*firsts, strict=True)))
+    page.says("in {}, {} and {} pairs their first evaluation of {} comes before", *sooner, 475)
+    page.says("with a learned value, in {}, {} and {} after it", *later)
+    amd = last(baseline("no baseline", "AMD"))
+    halves = amd[:20], amd[20:]
+    page.says("seeds {} to {} on the AMD end at {} in the mean", 0, 19, fmean(halves[0]))
+    page.says("its seeds {} to {} at {}, ", 20, 39, fmean(halves[1]))
+    welch = stats.ttest_ind(*reversed(halves), equal_var=False).confidence_interval()
+    page.says("{} [{}, {}] apart", fmean(halves[1]) - fmean(halves[0]), *welch)
+    means = {where: fmean(last(baseline("no baseline", where))) for where in COMPARED}
+    page.says("into {}, {} and {}.", means["AMD"], means["AMD plain"], means["Intel"])
     parted = [
-        next(a["episodes"] for a, b in zip(one["history"], other["history"], strict=True) if a["return"] != b["return"])
-        for label in REINFORCE
-        for one, other in zip(both[label], few[label], strict=False)
+        next((a["episodes"] for a, b in zip(*pair, strict=True) if a["return"] != b["return"]), None)
+        for same in all_runs.values()
+        for where in ("AMD", "AMD plain")
+        for pair in zip(each_history(same["Intel"]), each_history(same[where]), strict=False)
     ]
-    page.says("seeds {} to {} are the same, and part between episodes {} and {}.", 0, 4, min(parted), max(parted))
+    known = [episodes for episodes in parted if episodes is not None]
+    page.says("between episodes {} and {}", min(known), max(known))
+
+
+def each_history(same: list[Run]) -> list[list[Run]]:
+    return [run["history"] for run in same]
 
 
 def learning_rates(page: Page) -> None:
     ways = ("reinforce-none", "reinforce-standardise", "reinforce")
 
-    def row(label: str):
-        series = "compare-CartPole-v1" + (f"-lr{label}" if label != "0.008" else "")
+    def row(label: str, where: str):
+        series = COMPARED[where.split(", ")[1]] + (f"-lr{label}" if label != "0.008" else "")
         none, standardised, learned = (last(f"{series}/{way}") for way in ways)
         sds = [number for values in (none, standardised, learned) for number in mean_sd(values)]
         return *sds, *paired_interval(learned, none), *paired_interval(standardised, none)
 
-    page.says("deviation over n = {} seeds on the Intel", len(last("compare-CartPole-v1-lr0.024/reinforce")))
-    page.table("Exercise 2", "| learning rate | no baseline |", row)
-    page.leave("learning rates", r"^\| 0\.0(?:027|08|24)(?= \|)")
+    page.table("Exercise 2", "| learning rate | seeds", row, keys=2)
+    page.leave("learning rates", r"^\| 0\.0(?:027|08|24)(?= \|)|and \*default\* is its 0\.008")
 
 
 def baseline(label: str, where: str) -> str:
-    """The runs of a baseline on one processor."""
-    name = REINFORCE[label]
-    return f"compare-CartPole-v1/{name.removesuffix('-value')}" if "Intel" in where else f"{name}-CartPole-v1"
+    """The runs of a baseline on one processor, which may have their number before it: ``20, Intel``."""
+    return f"{COMPARED[where.split(', ')[-1]]}/{REINFORCE[label]}"
 
 
 def dqn(page: Page) -> None:
     ten, one, lander = DQN.values()
     page.table("Exercise 3.1", "| | seeds, steps |", row_of(DQN))
     high = {name: [sum(value >= 475 for value in values) for values in evaluations(name)] for name in (ten, one)}
-    page.says("each seed has {} or {} of its {} evaluations at {} or more", *sorted(set(high[ten])), 20, 475)
+    page.says("each seed has {} to {} of its {} evaluations at {} or more", min(high[ten]), max(high[ten]), 20, 475)
     page.says("the first after {} steps at the latest", max(first_at(run, 475) for run in runs(ten)))
-    page.says("it is {} to {}: no evaluation", min(high[one]), max(high[one]))
-    early, later = (
-        [point["return"] for run in runs(one) for point in run["history"] if (point["step"] <= 50_000) is kind]
-        for kind in (True, False)
-    )
-    page.says("of the first {} steps is above {}, later ones", 50_000, 250 if max(early) <= 250 else max(early))
-    page.says("swing between {} and {}, and", min(later), max(later))
     best = [max(values) for values in evaluations(one)]
-    page.says("{} of {} seeds never have one above {}.", sum(value <= 290 for value in best), len(best), 290)
+    below = sum(value <= 290 for value in best)
+    page.says("it is {} to {}: {} of {} seeds", min(high[one]), max(high[one]), below, len(best))
+    page.says("never have an evaluation above {}.", 290)
     more, *ends = paired_interval(high[ten], high[one])
     page.says("is {} of {} evaluations [{}, {}]", more, 20, *ends)
     page.says("Student's t, n = {} pairs of seeds, all on the AMD", len(best))
@@ -237,14 +254,13 @@ def dqn(page: Page) -> None:
 
 def ppo(page: Page) -> None:
     page.table("Exercise 3.2", "| | seeds, steps |", row_of(PPO))
-    intel, amd, acrobot, lander = map(runs, PPO.values())
-    high = [run["test"]["return"] >= 495 for run in intel + amd]
-    page.says("{} of {} seeds have a test return of {} or more", sum(high), len(high), 495)
-    lowest = min(last(PPO["CartPole-v1, Intel"]))
-    page.says("{} of the twenty stays at {} when", high[: len(intel)].count(False), lowest)
-    page.says("explores, {} of {} reach {}", sum(bool(run["solved"]) for run in intel + amd), len(high), 475)
-    ours, others = ([bool(run["solved"]) for run in same] for same in (amd, intel[: len(amd)]))
-    page.says("all {} on one processor, {} of the same {} on the other", sum(ours), sum(others), len(others))
+    *cartpole, acrobot, lander = map(runs, PPO.values())
+    tests, solved = (
+        [of(run) for same in cartpole for run in same]
+        for of in (lambda run: run["test"]["return"] >= 495, lambda run: bool(run["solved"]))
+    )
+    page.says("{} of {} seeds have a test return of {} or more", sum(tests), len(tests), 495)
+    page.says("explores, {} of {} reach {}", sum(solved), len(solved), 475)
     apart = [
         step[0]["step"]
         for step in zip(*(run["history"] for run in acrobot), strict=True)
@@ -282,8 +298,8 @@ def ppo(page: Page) -> None:
 def elsewhere(page: Page) -> None:
     """The table of numbers of others; of ours they say how many steps they took."""
     ours = {
-        "CartPole-v1, DQN": "dqn-CartPole-v1",
-        "CartPole-v1, PPO": PPO["CartPole-v1, Intel"],
+        "CartPole-v1, DQN": DQN["CartPole-v1, returns of 10 steps"],
+        "CartPole-v1, PPO": PPO["CartPole-v1, AMD"],
         "Acrobot-v1, PPO": PPO["Acrobot-v1"],
         "LunarLander, PPO": PPO["LunarLander-v3"],
         "LunarLander, DQN": "dqn-LunarLander-v3",
@@ -337,30 +353,31 @@ def navigation_goal(page: Page) -> None:
 
 
 def comparison(page: Page) -> None:
-    """PPO beside REINFORCE on CartPole-v1, from the comparison of 20 seeds."""
+    """PPO beside REINFORCE on CartPole-v1."""
     agents = {
-        "REINFORCE with a learned value": baseline("learned value", "Intel"),
-        "REINFORCE with standardised returns": baseline("standardised returns", "Intel"),
-        "REINFORCE without a baseline": baseline("no baseline", "Intel"),
+        "REINFORCE with a learned value": "learned value",
+        "REINFORCE with standardised returns": "standardised returns",
+        "REINFORCE without a baseline": "no baseline",
     }
-    ours = PPO["CartPole-v1, Intel"]
-    page.says("The comparison of {} seeds in exercise 2", len(runs(ours)))
-    page.says("less ..., n = {} pairs [95 %", len(runs(ours)))
+    ours = PPO["CartPole-v1, AMD"]
     page.says("mean of its {} evaluations |", len(runs(ours)[0]["history"]))
 
-    def row(label: str):
+    def row(label: str, where: str):
         measures = returns, last, lambda name: [fmean(values) for values in evaluations(name)]
-        return [number for of in measures for number in paired_interval(of(ours), of(agents[label]))]
+        pair = PPO[f"CartPole-v1, {where.split(', ')[1]}"], baseline(agents[label], where)
+        return [number for of in measures for number in paired_interval(*map(of, pair))]
 
-    page.table("Exercise 3.4", "| PPO less ...", row)
-    taken = [run["steps"] for name in agents.values() for run in runs(name)]
+    page.table("Exercise 3.4", "| PPO less ...", row, keys=2)
+    taken = [run["steps"] for label in REINFORCE for where in COMPARED for run in runs(baseline(label, where))]
     page.says("PPO had {} steps, ", *significant([fmean(each(runs(ours), "steps"))]))
-    episodes = runs(agents["REINFORCE without a baseline"])[0]["config"]["episodes"]
+    episodes = runs(baseline("no baseline", "AMD"))[0]["config"]["episodes"]
     page.says("{} episodes of REINFORCE are {} to {}.", episodes, *significant((min(taken), max(taken))))
-    ppo, value, standardised = (reached(name) for name in (ours, *list(agents.values())[:2]))
-    page.says("the threshold came after {} steps of PPO (the median, with {} of {} seeds)", *ppo)
+    ppo, value, standardised = map(
+        reached, (ours, baseline("learned value", "AMD"), baseline("standardised returns", "AMD"))
+    )
+    page.says("the threshold came after {} steps of PPO (the AMD's median, with {} of {} seeds)", *ppo)
     page.says("{} of standardised REINFORCE and {} with a learned value (", standardised[0], value[0])
-    page.says("with a learned value ({} of {} each)", min(value[1], standardised[1]), value[2])
+    page.says("with a learned value ({} and {} of {})", standardised[1], value[1], value[2])
 
 
 def budgets(page: Page) -> None:
