@@ -213,13 +213,10 @@ def quick(page: Page) -> None:
     page.leave("a column of these", r"\| plain, 10,000 images \|")
     page.says("{} images, {} epochs, {} steps at learning rate {}:", *numbers)
     page.table("The same in an hour or two", "| depth | plain, 10,000 images |", twin_row(sweep, sizes=False))
-    residual = {depth: twins(sweep, depth)[1] for depth in (5, 10, 20, 25)}
+    residual = {depth: twins(sweep, depth)[1] for depth in (10, 20, 25)}
     lost = [paired_interval(residual[10], residual[depth]) for depth in (20, 25)]
     page.says("they lose {} [{}, {}] points to {} and {} [{}, {}] to", *lost[0], 20, *lost[1])
     page.says("] to {}. bf16 costs", 25)
-    fp32 = percent(runs("rescnn5-16-10000images-fp32"))
-    page.says("At depth 5, residual, fp32 reaches {} ± {} % (n = {},", *mean_sd(fp32), len(fp32))
-    page.says("bf16 less fp32 is {} [{}, {}] points", *paired_interval(residual[5], fp32))
 
 
 def one_network(page: Page) -> None:
