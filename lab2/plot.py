@@ -96,7 +96,8 @@ def learning_curves(runs: list[Run]):
     most = max(sum(run["config"]["weight_decay"] == decay for run in runs) for decay in decays)
     seeds = f"{most} seed{'s' if most > 1 else ''}" + " each" * (len(decays) > 1)
     size = f"{settings['layers']} layers of width {settings['width']}, {runs[0]['parameters']:,} parameters, {seeds}"
-    figure.suptitle(f"GPT on {in_words(settings['text'])}: {size}", fontsize=12)
+    kind = "modern GPT" if str(settings.get("preset")).startswith("modern") else "GPT"
+    figure.suptitle(f"{kind} on {in_words(settings['text'])}: {size}", fontsize=12)
     return figure
 
 

@@ -37,7 +37,12 @@ COMPARED = (
     "compare-LunarLander-v3",
 )
 CONTROLS = tuple(f"answer-codah-finetune-all-MiniLM-L6-v2-random-labels-seed{seed}" for seed in (0, 1, 2))
-EQUAL_TIME = ("ablate-gpt-4x128", "gpt-4x128-900steps-seed0")
+WITH_FIGURES = (
+    "ablate-gpt-4x128",
+    "gpt-4x128-900steps-seed0",
+    "gpt-modern-6x192-6600steps-seed0",
+    "gpt-modern-6x192-seed0",
+)
 ON_A_GPU = ("depth-cnn-10000images-rates", "depth-cnn-tuned-30epochs", "ablate-fast-32")
 WITHOUT_CURVES = (
     "cam-rescnn3-16-shapes-seed0",
@@ -45,7 +50,7 @@ WITHOUT_CURVES = (
     "detect-mlp-128-64-seed0",
     "gradients-none",
     *ON_A_GPU,
-    *EQUAL_TIME,
+    *WITH_FIGURES,
     *COMPARED,
     *CONTROLS,
 )

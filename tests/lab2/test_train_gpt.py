@@ -412,7 +412,7 @@ def test_presets_and_what_takes_precedence():
     assert (laptop.layers, laptop.heads, laptop.width, laptop.context, laptop.dropout) == (6, 6, 192, 128, 0.1)
     assert not any(laptop.uses(trick) for trick in train_gpt.TRICKS)
     modern = parse(train_gpt.Config, ["--preset", "modern", "--without", "rotary", "zero-init"], "")
-    assert (modern.layers, modern.width, modern.steps) == (6, 192, 6600)
+    assert (modern.layers, modern.width, modern.steps, modern.eval_interval) == (6, 192, 3300, 165)
     assert [modern.uses(trick) for trick in train_gpt.TRICKS] == [False, True, True, False, True, True, True]
 
 
