@@ -63,6 +63,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "exploration": 0.16,
             "n_step": 10,
         },
+        "Acrobot-v1": {"steps": 100_000, "hidden": (256, 256)},
         "LunarLander-v3": {
             "steps": 300_000,
             "learning_rate": 6.3e-4,

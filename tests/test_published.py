@@ -54,7 +54,12 @@ WITHOUT_CURVES = (
     *COMPARED,
     *CONTROLS,
 )
-WITHOUT_WEIGHTS = ("ppo-CarRacing-v3", "fast-64", *COMPARED)  # too large; agents whose like lie beside
+WITHOUT_WEIGHTS = (
+    "ppo-CarRacing-v3",
+    "dqn-Acrobot-v1",
+    "fast-64",
+    *COMPARED,
+)  # too large; agents whose like lie beside
 
 
 @cache
