@@ -166,15 +166,19 @@ def draw_tests(panel, agents: dict[str, list[Run]], colors: dict[str, str]) -> N
     panel.set(ylim=(len(agents) - 0.4, -0.6), xlabel="return in the test, with the best weights")
 
 
-def caption(counts: list[int], solved: float | None, cut: bool) -> str:
-    """What lines, dots and bars are, for agents with so many seeds each; ``cut``: intervals end where returns do."""
+def caption(counts: list[int], solved: float | None, cut: bool, curves: bool = True) -> str:
+    """What lines, dots and bars are, for agents with so many seeds each; ``cut``: intervals end where returns do;
+    ``curves``: there are learning curves, too."""
     few, many = any(1 < count < MANY for count in counts), any(count >= MANY for count in counts)
-    words = ["Thin lines and dots: a seed each." if few or many else "One seed: no interval."]
+    dots, strokes, bars = ("Dots", "Strokes", "bars")
+    if curves:
+        dots, strokes, bars = ("Thin lines and dots", "Thick lines and strokes", "bands and bars")
+    words = [f"{dots}: a seed each." if few or many else "One seed: no interval."]
     if few:
-        mean = "Thick lines and strokes: the mean over seeds; bars: its 95 % interval by Student's t"
+        mean = f"{strokes}: the mean over seeds; bars: its 95 % interval by Student's t"
         words.append(mean + ", cut where returns end" * cut + f", of fewer than {MANY} seeds" * many + ".")
     if many:
-        mean = "Thick lines and strokes: the interquartile mean over seeds; bands and bars: its 95 % bootstrap interval"
+        mean = f"{strokes}: the interquartile mean over seeds; {bars}: its 95 % bootstrap interval"
         words.append(mean + f", of {MANY} seeds or more" * few + ".")
     if solved is not None:
         words.append(f"Dotted: counts as solved from {solved:g} on.")
@@ -253,7 +257,7 @@ def made_again(again: dict[str, dict[str, list[Run]]]):
         if solved is not None:
             panel.axvline(solved, color="black", lw=1.2, ls=":", zorder=0)
     figure.suptitle(f"{environment}: return in the last evaluation, the comparison made again", fontsize=12)
-    figure.supxlabel(caption(counts, solved, cut=environment in POSSIBLE), fontsize=9)
+    figure.supxlabel(caption(counts, solved, cut=environment in POSSIBLE, curves=False), fontsize=9)
     return figure
 
 

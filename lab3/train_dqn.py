@@ -4,7 +4,7 @@ Command:  python lab3/train_dqn.py
 Time:     half a minute on one core
 Expect:   a test return of 500 on CartPole-v1
 
-    python lab3/train_dqn.py --n-step 1                  targets of one step, as in Mnih et al. (2015): 402
+    python lab3/train_dqn.py --n-step 1                  targets of one step, as in Mnih et al. (2015): 385
     python lab3/train_dqn.py --double --dueling          any gymnasium environment with discrete actions
     python lab3/train_dqn.py --env LunarLander-v3        300,000 steps, ten minutes: 261
     tensorboard --logdir lab3/model

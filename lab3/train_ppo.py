@@ -4,7 +4,7 @@ Command:  python lab3/train_ppo.py --env LunarLander-v3
 Time:     2 minutes on one core
 Expect:   a test return of 244 on LunarLander-v3, the mean of five seeds between 218 and 277
 
-    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 497
+    python lab3/train_ppo.py                             CartPole-v1: 50,000 steps, a few seconds: 498
     python lab3/train_ppo.py --env NavigationGoal-v0     exercise 3.3: 500,000 steps, a minute: 90
     python lab3/train_ppo.py --env Pendulum-v1           continuous actions, normally distributed
     python lab3/train_ppo.py --env Pendulum-v1 --policy beta     between their bounds (Chou et al. 2017)

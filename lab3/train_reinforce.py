@@ -2,10 +2,10 @@
 
 Command:  python lab3/train_reinforce.py
 Time:     10 seconds on one core
-Expect:   a test return of 496 to 500 on CartPole-v1, with a learned value as the baseline
+Expect:   a test return of 498 to 500 on CartPole-v1, with a learned value as the baseline
 
-    python lab3/train_reinforce.py --baseline none           480 in the mean of twenty seeds
-    python lab3/train_reinforce.py --baseline standardise    500
+    python lab3/train_reinforce.py --baseline none           457 in the mean of forty seeds
+    python lab3/train_reinforce.py --baseline standardise    487
     tensorboard --logdir lab3/model
 
 1,000 episodes. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.

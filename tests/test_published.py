@@ -37,6 +37,13 @@ COMPARED = (
     "compare-LunarLander-v3",
 )
 CONTROLS = tuple(f"answer-codah-finetune-all-MiniLM-L6-v2-random-labels-seed{seed}" for seed in (0, 1, 2))
+AT_RATES = tuple(
+    f"classify-rotten_tomatoes-{way}-by-accuracy-seed0"
+    for way in (
+        *(f"lora-all-MiniLM-L6-v2{rate}" for rate in ("", "-lr0.0005", "-lr0.002")),
+        *(f"finetune-all-MiniLM-L6-v2{rate}" for rate in ("", "-lr2e-05", "-lr0.0001")),
+    )
+)
 WITH_FIGURES = (
     "ablate-gpt-4x128",
     "gpt-4x128-900steps-seed0",
@@ -53,6 +60,7 @@ WITHOUT_CURVES = (
     *WITH_FIGURES,
     *COMPARED,
     *CONTROLS,
+    *AT_RATES,
 )
 WITHOUT_WEIGHTS = (
     "ppo-CarRacing-v3",

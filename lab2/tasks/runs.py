@@ -84,18 +84,21 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
 
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
-    standard deviations (``sd``) where there are several. ``same`` are the runs of a row. ``chosen`` is, of the rows of
-    a method and a model, the one whose validation accuracy is the highest in the mean."""
+    standard deviations (``sd``) where there are several. ``same`` are the runs of a row: of a command that was given
+    again, the newest alone. ``chosen`` is, of the rows of a method and a model, the one whose validation accuracy is
+    the highest in the mean."""
     order = ("tfidf", "features", "lora", "finetune")
-    groups = defaultdict(list)
+    groups: dict[tuple, dict[int | None, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
         settings = run["config"]
         (method,) = settings["method"]
         learns = method in order[2:]
         training = (settings["learning_rate"], settings["epochs"], settings.get("select", "loss")) if learns else ()
-        groups[order.index(method), "" if method == "tfidf" else Path(settings["model"]).name, training].append(run)
+        model = "" if method == "tfidf" else Path(settings["model"]).name
+        groups[order.index(method), model, training][settings["seed"] if learns else None] = run
     rows = []
-    for (place, model, training), same in sorted(groups.items()):
+    for (place, model, training), by_seed in sorted(groups.items()):
+        same = list(by_seed.values())
         row = {"method": order[place], "model": model, "training": training, "runs": len(same), "same": same}
         row["trainable_parameters"] = same[0]["test"]["trainable_parameters"]
         row["validation"] = statistics.fmean(run["validation"]["accuracy"] for run in same)

@@ -288,7 +288,7 @@ def test_methods_side_by_side_find_what_they_find_in_turn(run_script, places, tm
 def a_run(method, accuracy, seconds=1.0, model="org/m", validation=0.5, **settings):
     """What ``results.json`` of a run says, as far as the table needs it."""
     test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "trainable_parameters": 7}
-    config = {"method": [method], "model": model, "learning_rate": 1e-3, "epochs": 2} | settings
+    config = {"method": [method], "model": model, "seed": 0, "learning_rate": 1e-3, "epochs": 2} | settings
     return {"config": config, "validation": {"accuracy": validation}, "test": test, "seconds": seconds}
 
 
@@ -318,7 +318,7 @@ def test_validation_chooses_among_rates(tmp_path):
     found = [
         a_run("lora", 0.9, validation=0.80),
         a_run("lora", 0.8, validation=0.85, learning_rate=5e-4),
-        a_run("lora", 0.7, validation=0.85, learning_rate=5e-4),
+        a_run("lora", 0.7, validation=0.85, learning_rate=5e-4, seed=1),
         a_run("lora", 0.9, validation=0.84, learning_rate=5e-4, select="accuracy"),
         a_run("tfidf", 0.6, learning_rate=None),
     ]
@@ -348,7 +348,10 @@ def test_rows_of_the_table():
     run = a_run
 
     rows = runs.classification_rows(
-        [run("finetune", 0.8, 10.0), run("finetune", 0.9, 20.0), run("tfidf", 0.7, 1.0), run("lora", 0.75, 3.0, "n")]
+        [
+            *(run("finetune", 0.8, 10.0), run("finetune", 0.9, 20.0, seed=1)),
+            *(run("tfidf", 0.7, 1.0), run("lora", 0.75, 3.0, "n")),
+        ]
     )
     assert [(row["method"], row["model"], row["runs"]) for row in rows] == [
         ("tfidf", "", 1),
@@ -360,6 +363,13 @@ def test_rows_of_the_table():
     assert rows[2]["macro_f1"] == pytest.approx(0.75)
     assert rows[2]["seconds"] == 15
     assert rows[0]["accuracy_sd"] is None
+
+
+def test_of_a_command_that_was_given_again_the_newest_run_counts():
+    again = [a_run("tfidf", 0.6), a_run("tfidf", 0.7), a_run("lora", 0.8), a_run("lora", 0.9), a_run("lora", 1, seed=1)]
+    words, lora = runs.classification_rows(again)
+    assert (words["runs"], words["accuracy"], words["accuracy_sd"]) == (1, 0.7, None)
+    assert (lora["runs"], lora["accuracy"]) == (2, pytest.approx(0.95))
 
 
 def test_flags_that_cannot_be_used(run_script, tmp_path):

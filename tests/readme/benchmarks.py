@@ -113,6 +113,9 @@ def mnist(page: Page, found: dict[str, Any]) -> None:
     page.says("two threads, median of {} rounds", flags["rounds"])
     page.table("MNIST", "| | seconds an epoch", row_of(found["epoch"], ("ratio", "peak_mib")))
     page.table("MNIST", "| AMD EPYC |", row_of(newer["epoch"], ("ratio",)))
+    accuracies, seconds = each(newer["user"], "accuracy", times=100), each(newer["user"], "seconds")
+    page.says("five seeds reach {} to {} % test accuracy there after", min(accuracies), max(accuracies))
+    page.says("there after {} to {} s of training", min(seconds), max(seconds))
 
 
 def cifar(page: Page, found: dict[str, Any]) -> None:

@@ -48,7 +48,8 @@ def found(page: Page) -> None:
     )
     test = read("lab2", "gpt-6x192-seed0")["test"]
     page.says("| {} nats a character on the last cantos, perplexity {} (one seed)", test["loss"], test["perplexity"])
-    words, _, lora, full = (percent(runs) for runs in lab2.films().values())
+    words = percent(lab2.films()["TF-IDF"])
+    lora, full = (percent(lab2.at_rate(*chosen)) for chosen in lab2.CHOSEN.items())
     page.says(
         "{} ± {} % with LoRA, {} ± {} % fully fine-tuned (n = {}); {} % by",
         *mean_sd(lora),
@@ -83,7 +84,7 @@ def exercises(page: Page) -> None:
     page.says("| {} % test accuracy on CIFAR-10, {} % looking six times at each image |", fmean(percent(fast)), six)
     whole = fmean(percent(lab1.variant("all"))) - fmean(percent(lab1.variant("none")))
     page.says("what each trick is worth, {} points all together |", whole)
-    ratios = [lab1.measured("batch", 20, kind, "start")[1][0] for kind in ("plain", "residual")]
+    ratios = [lab1.growth(20, kind) for kind in ("plain", "residual")]
     page.says("is {} times the last one's at depth {}, {} times in the residual twin", ratios[0], 20, ratios[1])
     lenet = read("lab1", "detect-lenet-seed0")["test"]
     page.says("F1 of {} on random canvases, {} on grids", lenet["f1"], lenet["grid"]["f1"])

@@ -1,5 +1,6 @@
 """The numbers of lab1/README.md."""
 
+import math
 import re
 from statistics import fmean
 
@@ -67,7 +68,8 @@ def first_table(page: Page) -> None:
     page.says("{} % test accuracy; distorting the training images makes it {} %", plain, augmented)
     page.says("plain MLPs fail from depth 50 on, residual ones reach {} % there", fmean(twins("depth-mlp", 50)[1]))
     page.says("a residual CNN of depth 9 reaches {} % on CIFAR-10", *percent(runs("rescnn9-16")))
-    page.says("grow towards the input, {}-fold at depth 20", measured("batch", 20, "plain", "start")[1][0])
+    growths = [growth(20, network) for network in ("plain", "residual")]
+    page.says("the first convolution's gradient is {} times the last one's in a plain CNN, {} times in its", *growths)
     lenet, none = (fmean(each(runs(name), "test", "f1")) for name in ("detect-lenet", "detect-mlp-128-64"))
     page.says("F1 {} on cluttered canvases (mean of three networks), trained", lenet)
     page.says("with a background class; {} with", none)
@@ -347,6 +349,12 @@ def values(norm: str, depth: int, network: str, moment: str) -> list[list[float]
     return [[one["loss"] for one in found], each(found, "first_to_last"), [one["correlation"][1] for one in found]]
 
 
+def growth(depth: int, network: str) -> float:
+    """How many times the last convolution's gradient norm the first one's is at the start, in the geometric mean."""
+    same = [run for run in read("lab1", "gradients-batch")["runs"] if same_twin(run, depth, network)]
+    return math.exp(fmean(math.log(run["start"]["norms"][0] / run["start"]["norms"][-2]) for run in same))
+
+
 def gradient_row(norm: str):
     def row(label: str, network: str):
         depth, _, moment = label.removeprefix("depth ").partition(", ")
@@ -383,12 +391,14 @@ def gradients(page: Page) -> None:
     page.table("2.1 Gradients", "| with batch normalisation |", gradient_row("batch"), keys=2)
     page.says("Means over seeds {}, {}, {} and their", *settings["seeds"])
     page.table("2.1 Gradients", "| plain against residual |", paired_row)
-    page.says("layers {} and {} for depth 20", *strided(20))
+    growths = [growth(20, network) for network in ("plain", "residual")]
+    page.says("by a factor of {} in plain networks and of {} in residual ones", *growths)
+    page.says("at layers {} and {}. The last dense", *strided(20))
     lasts = [
         fmean(run["start"]["norms"][-1] for run in read("lab1", "gradients-batch")["runs"] if same_twin(run, depth))
         for depth in settings["depths"]
     ]
-    page.says("almost nothing: {} to {} in plain networks of every depth", min(lasts), max(lasts))
+    page.says("almost nothing: {} to {} at every depth", min(lasts), max(lasts))
     page.says("After {} steps the twins cannot be told apart", settings["iterations"])
     page.says("loss is lower after {} steps", settings["iterations"])
 

@@ -18,6 +18,7 @@ METHODS = {
     "LoRA": f"{FILMS}-lora-{ENCODER}",
     "full fine-tuning": f"{FILMS}-finetune-{ENCODER}",
 }
+CHOSEN = {"LoRA": "1e-3", "full fine-tuning": "1e-4"}  # by validation accuracy, of the learning rates that were tried
 ANSWERS = {
     "likelihood": "answer-codah-likelihood-gpt-ag_news-bpe1024",
     "control": "answer-codah-length-only",
@@ -109,7 +110,8 @@ def first_table(page: Page) -> None:
     page.says("; {} in half the steps with what came", fmean(each(runs(MODERN), "test", "loss")))
     greedy = run("generate-gpt-6x192-seed0")["decoding"]["greedy"]["repetition"]
     page.says("greedy text repeats {} % of its 4-grams", 100 * greedy)
-    words, frozen, lora, full = (fmean(percent(same)) for same in films().values())
+    words, frozen, *_ = (fmean(percent(same)) for same in films().values())
+    lora, full = (fmean(percent(at_rate(*chosen))) for chosen in CHOSEN.items())
     page.says("counted words {} %, frozen features {} %, LoRA {} %, full fine-tuning {} %", words, frozen, lora, full)
     likelihood, _, _, encoder, _ = map(percent, answers().values())
     page.says("encoder {} %, a small GPT's likelihood {} %, chance {} %", fmean(encoder), *likelihood, 25)
@@ -190,6 +192,40 @@ def ways(found: Run):
 # 3.1 to 3.3
 
 
+def best_accuracy(one: Run) -> int:
+    """The epoch of the highest validation accuracy."""
+    return max(one["history"], key=lambda epoch: epoch["validation"]["accuracy"])["epoch"]
+
+
+def at_rate(method: str, rate: str) -> list[Run]:
+    """The runs that accuracy chose from, at a learning rate."""
+    kind, default = {"LoRA": ("lora", "1e-3"), "full fine-tuning": ("finetune", "5e-5")}[method]
+    named = "" if rate == default else f"-lr{float(rate):g}"
+    return runs(f"{FILMS}-{kind}-{ENCODER}{named}-by-accuracy")
+
+
+def rates(page: Page) -> None:
+    def row(method: str, rate: str):
+        same = at_rate(method, rate)
+        accuracies = *mean_sd(percent(same, "validation")), *mean_sd(percent(same))
+        return *range(len(same)), *accuracies, *each(same, "best_epoch")
+
+    page.leave("learning rates", r"(?<= \| )\d+e-\d(?= \|)")
+    page.table("Exercise 3.1", "| method | learning rate |", row, keys=2)
+    tried = {"LoRA": ("5e-4", "1e-3", "2e-3"), "full fine-tuning": ("2e-5", "5e-5", "1e-4")}
+    best = {
+        method: max(rates, key=lambda rate: fmean(percent(at_rate(method, rate), "validation")))
+        for method, rates in tried.items()
+    }
+    page.problems += [f"{page.name}: validation chooses {best}"] * (best != CHOSEN)
+    lora, full = (percent(at_rate(*chosen)) for chosen in CHOSEN.items())
+    page.says(
+        "LoRA less full fine-tuning is {} [{}, {}] points (paired, n = {})", *paired_interval(lora, full), len(lora)
+    )
+    page.leave("seeds", r"with seeds 0 and 1; then seed 2 at")
+    page.leave("learning rates", r"Validation chooses 1e-3 for LoRA and 1e-4 for")
+
+
 def films() -> dict[str, list[Run]]:
     """The runs of each method; the first two have no seed."""
     without = "TF-IDF", "frozen features"
@@ -237,8 +273,9 @@ def classes(page: Page) -> None:
     page.says("the {} sentences add a standard error of {} to {} points", images, min(errors), max(errors))
     share = 100 * lora[0]["test"]["trainable_parameters"] / full[0]["test"]["trainable_parameters"]
     page.says("though LoRA trains {} % as many parameters", share)
-    epochs = [[100 * one["history"][epoch]["validation"]["accuracy"] for one in full] for epoch in (1, 0)]
-    page.says("({}, {}, {} % against {}, {}, {} %)", *epochs[0], *epochs[1])
+    if any(one["best_epoch"] != 1 or best_accuracy(one) != 2 for one in full):
+        page.problems.append(f"{page.name}: validation loss and accuracy do not choose epochs 1 and 2 of fine-tuning")
+    rates(page)
     best = {
         kind: [
             max(one["accuracy"] for one in frozen[0]["tried"] if (one["pooling"], one["layer"]) == (kind, layer))
