@@ -48,6 +48,9 @@ def found(page: Page) -> None:
     )
     test = read("lab2", "gpt-6x192-seed0")["test"]
     page.says("| {} nats a character on the last cantos, perplexity {} (one seed)", test["loss"], test["perplexity"])
+    modern = each(lab2.runs(lab2.MODERN), "test", "loss")
+    page.says("(one seed); {} ± {} in half the steps with", *mean_sd(modern))
+    page.says("with what came after GPT-2 (n = {})", len(modern))
     words = percent(lab2.films()["TF-IDF"])
     lora, full = (percent(lab2.at_rate(*chosen)) for chosen in lab2.CHOSEN.items())
     page.says(
