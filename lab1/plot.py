@@ -121,7 +121,7 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
         panel.set_xlabel(f"depth ({unit})")
         panel.grid(alpha=0.3)
     whole.set(ylim=(-3, 103), ylabel="test accuracy (%)", title="from 0 to 100 %")
-    upper.set(ylim=upper_range(sweep["runs"]), title="larger: the better network at each depth")
+    upper.set(ylim=upper_range(sweep["runs"]), title="enlarged: the upper range")
 
     kinds = {"residual" if run["residual"] else "plain" for run in sweep["runs"]}
     handles = {kind: Line2D([], [], color=color, lw=1.8) for kind, color in NETWORKS.items() if kind in kinds}
