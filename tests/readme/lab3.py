@@ -136,7 +136,18 @@ def measured(page: Page) -> None:
     page.says("once, over {} episodes with other starts", run["config"]["test_episodes"])
     page.says("a mean of their last {} training episodes", 20)
     page.leave("the 95 % of an interval", r"mean difference, 95 % by")
-    page.leave("seeds", r"an AMD EPYC seeds 0 to 4 gave")
+    singles = {"reinforce-value": "reinforce"} | {
+        name: name for name in ("reinforce-standardise", "reinforce-none", "ppo")
+    }
+    again = {name: f"{COMPARED['AMD']}/{agent}" for name, agent in singles.items()}
+    again |= {name: f"compare-CartPole-v1-dqn/{name}" for name in ("dqn", "dqn-1step")}
+    pairs = {name: (evaluations(f"{name}-CartPole-v1")[0], evaluations(series)[0]) for name, series in again.items()}
+    equal = [one == other for one, other in pairs.values()]
+    page.says(
+        "seed {} of {} of the {} agents on CartPole had the same {}", 0, sum(equal), len(equal), len(pairs["ppo"][0])
+    )
+    alike = [one == other for one, other in zip(*pairs["dqn-1step"], strict=True)]
+    page.says("DQN with returns of {} step, the same first {}.", 1, alike.index(False))
     thresholds = [runs(PPO[label])[0]["solved"]["threshold"] for label in ("CartPole-v1, AMD", *list(PPO)[3:])]
     page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
 
