@@ -10,7 +10,7 @@ from typing import Any
 
 from lab1.engine.figures import PARTS
 from lab1.engine.metrics import mean_interval, paired_interval
-from lab2.tasks.runs import classification_rows
+from lab2.tasks.runs import classification_rows, newest
 
 Run = dict[str, Any]
 NEUTRAL = "#707070"  # of what is neither a part of the data nor anything else that has a colour of its own
@@ -46,9 +46,8 @@ def task_figures(runs: list[Run]) -> dict[str, Any]:
         "lab2/retrieve.py": ("retrieve", search_figure),
     }
     groups = defaultdict(list)
-    for run in runs:
-        if run["script"] in makers:
-            groups[run["script"], run["dataset"]].append(run)
+    for run in newest([run for run in runs if run["script"] in makers]):
+        groups[run["script"], run["dataset"]].append(run)
     found = {}
     for (script, dataset), same in sorted(groups.items()):
         name, make = makers[script]

@@ -1,5 +1,6 @@
 """What the scripts with encoders share: dry runs without a download, runs that no Trainer writes, tables of runs."""
 
+import json
 import statistics
 import sys
 from collections import defaultdict
@@ -9,6 +10,7 @@ from typing import Any
 
 from lab1.engine.config import RunConfig, UsageError
 from lab1.engine.files import read_object, that_fit
+from lab1.engine.finished import PLACES
 
 
 def use_tiny(config: RunConfig, data: str | None = None, model: str | None = None) -> None:
@@ -82,23 +84,29 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
     return found
 
 
+def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs, of those with the same flags the last alone: a command that is given again is no second seed."""
+    found = {}
+    for run in runs:
+        flags = {name: value for name, value in run["config"].items() if name not in PLACES}
+        found[json.dumps([run.get("script"), run.get("dataset"), flags], sort_keys=True)] = run
+    return list(found.values())
+
+
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
-    standard deviations (``sd``) where there are several. ``same`` are the runs of a row: of a command that was given
-    again, the newest alone. ``chosen`` is, of the rows of a method and a model, the one whose validation accuracy is
-    the highest in the mean."""
+    standard deviations (``sd``) where there are several. ``same`` are the runs of a row. ``chosen`` is, of the rows of
+    a method and a model, the one whose validation accuracy is the highest in the mean."""
     order = ("tfidf", "features", "lora", "finetune")
-    groups: dict[tuple, dict[int | None, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
+    groups = defaultdict(list)
+    for run in newest(runs):
         settings = run["config"]
         (method,) = settings["method"]
         learns = method in order[2:]
         training = (settings["learning_rate"], settings["epochs"], settings.get("select", "loss")) if learns else ()
-        model = "" if method == "tfidf" else Path(settings["model"]).name
-        groups[order.index(method), model, training][settings["seed"] if learns else None] = run
+        groups[order.index(method), "" if method == "tfidf" else Path(settings["model"]).name, training].append(run)
     rows = []
-    for (place, model, training), by_seed in sorted(groups.items()):
-        same = list(by_seed.values())
+    for (place, model, training), same in sorted(groups.items()):
         row = {"method": order[place], "model": model, "training": training, "runs": len(same), "same": same}
         row["trainable_parameters"] = same[0]["test"]["trainable_parameters"]
         row["validation"] = statistics.fmean(run["validation"]["accuracy"] for run in same)

@@ -366,10 +366,12 @@ def test_rows_of_the_table():
 
 
 def test_of_a_command_that_was_given_again_the_newest_run_counts():
-    again = [a_run("tfidf", 0.6), a_run("tfidf", 0.7), a_run("lora", 0.8), a_run("lora", 0.9), a_run("lora", 1, seed=1)]
-    words, lora = runs.classification_rows(again)
+    again = [a_run("tfidf", 0.6), a_run("tfidf", 0.7), a_run("lora", 0.8), a_run("lora", 0.9, device="cpu")]
+    words, lora = runs.classification_rows([*again, a_run("lora", 1, seed=1)])
     assert (words["runs"], words["accuracy"], words["accuracy_sd"]) == (1, 0.7, None)
     assert (lora["runs"], lora["accuracy"]) == (2, pytest.approx(0.95))
+    other = a_run("lora", 0.8, lora_rank=4)  # another flag: no repetition
+    assert runs.newest([*again, other]) == [again[1], again[3], other]
 
 
 def test_flags_that_cannot_be_used(run_script, tmp_path):
