@@ -48,13 +48,17 @@ def learning_curves(name: str, runs: list[dict[str, Any]]):
         percent = 100 if metric == "accuracy" else 1
         for run in runs:
             epochs = [entry["epoch"] for entry in run["history"]]
-            for part, label in (("train", "training"), ("validation", "validation")):
+            parts = {"train": "training", "validation": "validation"} if run["validation"] else {"train": "training"}
+            for part, label in parts.items():
                 values = [percent * entry[part][metric] for entry in run["history"]]
                 (handles[label],) = panel.plot(epochs, values, color=PARTS[part], lw=1.2, alpha=0.8)
+            chosen = "chosen" if run["validation"] else "last"
             for part, label, style in (
                 ("validation", "validation, at the chosen epoch", dict(marker="o", ms=7, mec="white")),
-                ("test", "test, at the chosen epoch", dict(marker="x", ms=7, mew=1.8)),
+                ("test", f"test, at the {chosen} epoch", dict(marker="x", ms=7, mew=1.8)),
             ):
+                if not run[part]:
+                    continue
                 value = percent * run[part][metric]
                 (handles[label],) = panel.plot(run["best_epoch"], value, ls="", color=PARTS[part], zorder=3, **style)
         panel.set(xlabel="epoch", ylabel={"loss": "loss (nats)", "accuracy": "accuracy (%)"}[metric])
@@ -66,8 +70,8 @@ def learning_curves(name: str, runs: list[dict[str, Any]]):
     axes[0].yaxis.set_minor_formatter(ticker.NullFormatter())
     # From the lowest validation accuracy on, but for the first tenth of training, which would press the rest together.
     later = [entry for run in runs for entry in run["history"][len(run["history"]) // 10 :]]
-    low = max(0, 100 * min(entry["validation"]["accuracy"] for entry in later) - 1)
-    high = 100 * max(entry[part]["accuracy"] for entry in (*later, *runs) for part in PARTS if part in entry)
+    low = max(0, 100 * min((entry["validation"] or entry["train"])["accuracy"] for entry in later) - 1)
+    high = 100 * max(entry[part]["accuracy"] for entry in (*later, *runs) for part in PARTS if entry.get(part))
     axes[1].set_ylim(low, high + (high - low) / 25)
     legend_below(figure, handles)
     seeds = f"{len(runs)} seeds (a line each)" if len(runs) > 1 else "one seed"

@@ -264,13 +264,15 @@ class Trainer(Run):
             bar.update(self.step - bar.n)
 
     def end_epoch(self, validation: dict[str, float]) -> None:
-        """Take down one epoch: history, best weights, TensorBoard, checkpoint."""
+        """Take down one epoch: history, best weights, TensorBoard, checkpoint. Without validation the last are best."""
         train, rate = self.averages.means(), self.learning_rate(self.step - 1)
         speed = self.averages.weight * distributed.world_size() / max(self.epoch_seconds, 1e-9)
         self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
         self.epoch, self.batch, self.averages = self.epoch + 1, 0, Averages()
         self.history.append({"epoch": self.epoch, "learning_rate": rate, "train": train, "validation": validation})
-        chosen_by = validation["loss"] if self.chosen_by == "loss" else -validation[self.chosen_by]
+        chosen_by = -float(self.epoch)
+        if validation:
+            chosen_by = validation["loss"] if self.chosen_by == "loss" else -validation[self.chosen_by]
         better = chosen_by < self.best_loss
         if better:
             self.best_epoch, self.best_loss = self.epoch, chosen_by
@@ -280,7 +282,8 @@ class Trainer(Run):
         self.log.scalars(points, self.epoch)
         self.log.flush()
         self.save()
-        self.say(f"epoch {self.epoch:3d}  train {in_words(train)}  validation {in_words(validation)}{'  *' * better}")
+        held_out = f"  validation {in_words(validation)}{'  *' * better}" if validation else ""
+        self.say(f"epoch {self.epoch:3d}  train {in_words(train)}{held_out}")
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable) -> dict[str, float]:
@@ -304,7 +307,8 @@ class Trainer(Run):
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)
         self.end(test, tagged(metrics, "test"))
-        self.say(f"best epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")
+        chosen = "best" if self.history[-1]["validation"] else "last"
+        self.say(f"{chosen} epoch {self.best_epoch}: test {in_words(metrics)}   ({self.seconds:.1f} s of training)")
         self.say(f"{shown(self.folder)} holds the run; curves: tensorboard --logdir {shown(self.folder.parent)}")
         return test
 
@@ -315,7 +319,8 @@ class Trainer(Run):
         count, unit = self.amount(train_batches)
         held_out = ""
         with contextlib.suppress(TypeError):  # batches that do not know how many they are
-            held_out = f", {self.amount(val_batches)[0]:,} for validation"
+            examples = self.amount(val_batches)[0]
+            held_out = f", {examples:,} for validation" if examples else ", none held out"
         return f"{self.about.get('dataset', 'its data')} ({count:,} {unit} to learn from{held_out})"
 
     def amount(self, batches: Iterable) -> tuple[int, str]:

@@ -127,17 +127,23 @@ def split_batches(
     limit: int | None = None,
     train_count: int | None = None,
     alternate: bool = False,
+    validation_count: int | None = None,
 ) -> tuple[Batches, Batches, Batches]:
     """Training, validation and test batches of a data set.
 
     Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
-    smaller one. With ``train_count``, a stratified part of so many images of the rest is learned from, else all of it.
+    smaller one, or ``validation_count``; with 0 there is none. With ``train_count``, a stratified part of so many
+    images of the rest is learned from, else all of it.
     Pixels are normalised by the statistics of what is learned from. ``augment`` and ``alternate`` are for training.
 
     Raises:
         UsageError: where there are too few images for these parts.
     """
-    rest, held_out = stratified_split(data.train_labels, min(5000, len(data.train_labels) // 10), seed)
+    if validation_count is None:
+        validation_count = min(5000, len(data.train_labels) // 10)
+    rest, held_out = torch.arange(len(data.train_labels)), torch.arange(0)
+    if validation_count > 0:
+        rest, held_out = stratified_split(data.train_labels, validation_count, seed)
     if train_count is not None and train_count != len(rest):
         require(train_count < len(rest), f"--train-images {train_count}: {data.name} has {len(rest)} to learn from")
         rest = rest[stratified_split(data.train_labels[rest], train_count, seed)[1]]

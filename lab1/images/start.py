@@ -16,6 +16,7 @@ def load_batches(
     size: int,
     images: ImageData | None = None,
     alternate: bool = False,
+    validation_count: int | None = None,
 ) -> tuple[ImageData, tuple[Batches, Batches, Batches]]:
     """The data set that ``config.dataset`` names, and its training, validation and test batches on the device.
 
@@ -26,6 +27,7 @@ def load_batches(
         channels, size: what a folder's images are turned into.
         images: the data set, if it is loaded already.
         alternate: see ``Batches``.
+        validation_count: see ``split_batches``.
 
     Raises:
         UsageError: where the data set cannot be had, or has too few images.
@@ -42,5 +44,6 @@ def load_batches(
         limit=3 if config.dry_run else None,
         train_count=config.train_images,
         alternate=alternate,
+        validation_count=validation_count,
     )
     return images, batches

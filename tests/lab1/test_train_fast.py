@@ -9,6 +9,7 @@ from lab1 import ablate_fast, models, plot, train_fast
 from lab1.engine.figures import read_runs
 from lab1.engine.launch import parse
 from lab1.images import shapes
+from lab1.images.batches import ImageData
 from lab1.train_fast import TRICKS, Config
 from tests.refusals import refusal
 
@@ -20,6 +21,7 @@ from tests.refusals import refusal
         ({"width": 16, "optimizer": "sgd", "seed": 2}, "fast-16-sgd-seed2"),
         ({"without": ("averaging", "whitening")}, "fast-64-no-whitening-no-averaging-seed0"),
         ({"train_images": 900, "augment": False, "dataset": "shapes"}, "fast-64-noaugment-900images-shapes-seed0"),
+        ({"validation_images": 0}, "fast-64-0held-out-seed0"),
     ],
 )
 def test_the_name_of_a_run_says_what_matters_in_it(flags, name):
@@ -31,6 +33,11 @@ def test_the_name_of_a_run_says_what_matters_in_it(flags, name):
     [
         ({"width": 0}, "--width 0: at least 1 channel is needed"),
         ({"train_images": 0}, "--train-images 0: at least 1 is needed"),
+        ({"validation_images": -1}, "--validation-images -1: it cannot be negative"),
+        (
+            {"validation_images": 0, "patience": 3},
+            "--patience 3: with --validation-images 0 nothing says when to stop",
+        ),
         ({"without": ("identity", "identity")}, "--without identity identity: one is there twice"),
         ({"without": ("shifting",), "augment": False}, "--without shifting: --no-augment leaves it out already"),
     ],
@@ -64,6 +71,24 @@ def test_train_fast_as_it_is_typed(run_script, tmp_path, flags):
     assert about["classes"] == shapes.CLASSES
     kernel = model.body[0].weight
     assert torch.equal(kernel[:12], -kernel[12:]) is not bool(flags)  # whitened, or learned
+
+
+def test_with_nothing_held_out_all_is_learned_from_and_the_last_weights_are_tested(tmp_path, capsys):
+    pixels, labels, _ = shapes.draw(400, seed=0)
+    images = ImageData("shapes", shapes.CLASSES, pixels, labels, pixels[:100], labels[:100])
+    config = Config(dataset="shapes", width=2, batch_size=50, epochs=2, validation_images=0, model_dir=tmp_path)
+    trainer, (train, validation, test) = train_fast.set_up(config, images)
+    assert torch.equal(train.images, pixels)
+    assert len(validation) == 0
+    trainer.train(train, validation)
+    assert "400 images to learn from, none held out" in capsys.readouterr().out
+    trainer.test(test)
+    saved, _ = models.load(trainer.folder / "best.pt")
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(saved.state_dict()[name], value)
+    results = json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))
+    assert (results["best_epoch"], results["validation"]) == (2, {})
+    plot.learning_curves("fast", [results])
 
 
 def test_its_map_is_refused_by_the_script_of_maps(tmp_path):
