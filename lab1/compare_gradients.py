@@ -180,7 +180,7 @@ def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each depth, network and moment, over the seeds: the ratio of the norms of first and last layer, and the
-    correlation of the input gradients of neighbours on a line, each as mean, low and high end of its 95 % interval:
+    cosine of the input gradients of neighbours on a line, each as mean, low and high end of its 95 % interval:
     by Student's t, of ratios by way of their logarithms, of correlations by Fisher's z, so that none exceeds 1."""
     from lab1.engine.metrics import correlation_interval, mean_interval, ratio_interval
 
@@ -201,7 +201,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as people read it; an interval where there are several seeds."""
-    lines = ["depth  network   moment  seeds    loss  first / last layer [95 %]  correlation of neighbours [95 %]"]
+    lines = ["depth  network   moment  seeds    loss  first / last layer [95 %]  cosine of neighbours [95 %]"]
     for row in rows:
         columns = []
         for key, digits in (("loss", ".2f"), ("first_to_last", ".3g"), ("neighbours", ".3f")):

@@ -118,6 +118,8 @@ def set_up(config: Config, images=None):
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
+    if config.dry_run:  # batches of 500 at full width would take half a minute
+        config.batch_size = min(config.batch_size, 50)
     augment = partial(crop_and_flip, pixels=2 if config.uses("shifting") else 0, border="reflect")
     images, batches = load_batches(
         config,

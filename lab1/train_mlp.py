@@ -57,6 +57,13 @@ class Config(TrainConfig):
         count = self.train_images
         require(count is None or count >= 1, f"--train-images {count}: at least 1 is needed")
         require(len(self.hidden) > 0, "--hidden: at least one width is needed, such as --hidden 128 64")
+        widths = self.hidden[:1] + self.hidden  # the images may have as many pixels as the first layer has units
+        fits = any(len(set(widths[at : at + 3])) == 1 for at in range(len(widths) - 2))
+        require(
+            fits or not self.residual,
+            f"--hidden {' '.join(map(str, self.hidden))} --residual: an identity fits around two hidden layers that "
+            "keep the width of the one before; use three equal ones or more, such as --hidden 128 128 128",
+        )
         require(
             self.residual or self.init in ("default", "he"),
             f"--init {self.init}: it is for residual networks, as it scales their branches; add --residual",

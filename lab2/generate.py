@@ -42,7 +42,8 @@ class Config(RunConfig):
     """What to count tokens with: characters, bpe-512 for byte pairs learned from the text, or pretrained ones
     (default: characters bpe-512 bpe-4096 openai-community/gpt2)."""
     prompt: Annotated[str | None, flag("TEXT")] = None
-    """What to continue (default: passages of the text's test part)."""
+    """What to continue (default: passages of the text's test part). Each text is then measured alone, and where the
+    text of --text cannot be had, no token is counted."""
     prompt_tokens: int = 64
     """Length of each passage that is continued."""
     samples: int = 10
@@ -146,6 +147,7 @@ def main(config: Config) -> dict[str, Any]:
     import torch
 
     from lab1.engine import logbook
+    from lab1.engine.network import Unavailable
     from lab2 import models
     from lab2.language import decoding
     from lab2.language.corpus import load_corpus
@@ -154,20 +156,27 @@ def main(config: Config) -> dict[str, Any]:
         config.samples, config.length = min(config.samples, 2), min(config.length, 20)
     device, download = prepare(config), not config.dry_run
     model, tokenizer, source = load_model(config, device, download)
-    corpus = load_corpus(source, config.data_folder(), download)
-    parts = corpus.parts()
-    lengths = count_tokens(config, parts, corpus.text, download)
-    print(decoding.token_table(lengths), flush=True)
-
-    prompts, follows = passages(config, tokenizer.encode(parts["test"]))
+    corpus, lengths, written = None, {}, {}
     if config.prompt is not None:
         prompts = torch.tensor([tokenizer.encode(config.prompt)]).expand(config.samples, -1)
-    written = {}
+    try:
+        corpus = load_corpus(source, config.data_folder(), download)
+    except Unavailable as error:
+        if config.prompt is None:
+            raise
+        print(f"{error}. No token is counted.", file=sys.stderr)
+    if corpus is not None:
+        parts = corpus.parts()
+        lengths = count_tokens(config, parts, corpus.text, download)
+        print(decoding.token_table(lengths), flush=True)
+        places, follows = passages(config, tokenizer.encode(parts["test"]))
+        prompts = places if config.prompt is None else prompts
     for name, way in decoding.strategies(config.temperature, config.top_k, config.top_p).items():
         rows = models.write(model, prompts.to(device), config.length, way, config.seed)
         written[name] = [tokenizer.decode(row) for row in rows.tolist()]
-    written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
-    found = {name: decoding.measures(texts) for name, texts in written.items()}
+    if corpus is not None:
+        written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
+    found = {name: decoding.measures(texts, config.prompt is None) for name, texts in written.items()}
 
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     start = tokenizer.decode(prompts[0].tolist())
@@ -177,7 +186,7 @@ def main(config: Config) -> dict[str, Any]:
         log.text(f"text/{name}", texts[0], 0)
         print(f"\n--- {name} ---\n{texts[0][:SHOWN]}")
     log.close()
-    results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus.name}
+    results = {"script": logbook.script_name(config), "config": config.as_dict(), "dataset": corpus and corpus.name}
     results |= {"tokenizers": lengths, "decoding": found, "prompt": start}
     results |= {"samples": {name: texts[0] for name, texts in written.items()}}
     logbook.write_results(results | {"environment": logbook.environment(device)}, folder / "results.json")

@@ -70,6 +70,9 @@ class LanguageModelTrainer(Trainer):
         """As asked for: the last stretch may be shorter than the others."""
         return self.config.steps if not self.config.dry_run else super().total_steps()
 
+    def lasted(self) -> tuple[str, int]:
+        return "steps", self.step
+
     def more_state(self) -> dict[str, Any]:
         return {} if self.average is None else {"average": self.average.state_dict()}
 

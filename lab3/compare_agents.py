@@ -268,7 +268,8 @@ def main(config: Config) -> list[dict[str, Any]]:
     print(table(summary(runs)))
     if compared := differences(runs, config.agents):
         print(table_of_differences(compared))
-    print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}, or lab3/plot.py --runs {folder}")
+    curves = f"tensorboard --logdir {folder}, or python lab3/plot.py --runs {folder}"
+    print(f"{folder} holds the comparison; curves: {curves}")
     return summary(runs)
 
 

@@ -180,6 +180,9 @@ class RLTrainer(Trainer):
     def clock(self) -> int:
         return self.env_steps
 
+    def lasted(self) -> tuple[str, int]:
+        return "steps", self.env_steps
+
     def where(self) -> str:
         return f"after {self.env_steps} steps of the environment and {self.step} of the optimiser"
 

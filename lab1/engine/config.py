@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -48,9 +49,9 @@ class RunFailed(OneLine):
 class Interrupted(Exception):
     """SIGINT or SIGTERM came while a run was training, and the run was saved. Exit status 128 + signal number."""
 
-    def __init__(self, signal_number: int, folder: Path):
-        super().__init__(f"stopped and saved; go on with: --resume {folder}")
-        self.signal_number = signal_number
+    def __init__(self, signal_number: int, folder: Path, command: str = ""):
+        super().__init__(f"stopped and saved; go on with: {command}--resume {shlex.quote(str(folder))}")
+        self.signal_number, self.folder = signal_number, folder
 
 
 def flag(metavar: str):

@@ -9,15 +9,17 @@ import io
 import os
 import random
 import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from lab1.engine.complaints import LISTED, complaint, groups
-from lab1.engine.config import Interrupted, RunConfig, RunFailed, UsageError, find_run, require
+from lab1.engine.config import REPOSITORY, Interrupted, RunConfig, RunFailed, UsageError, find_run, require
 from lab1.engine.devices import check_compiler, find_device
 from lab1.engine.failures import in_one_line
 from lab1.engine.files import read_object
@@ -89,7 +91,10 @@ def _saved_arguments(config_class, folder):
         saved = read_object(path)
         defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
         unknown = sorted(set(saved) - set(defaults))
-        require(not unknown, f"{path} is of another script: {config_class.__module__} has no {', '.join(unknown)}")
+        if unknown:
+            script = read_object(folder / "results.json").get("script") if (folder / "results.json").is_file() else None
+            its = f"resume it with {script}" if isinstance(script, str) else f"this one has no {', '.join(unknown)}"
+            raise UsageError(f"{path} is of another script: {its}")
         arguments = []
         for name, value in saved.items():
             if value == defaults[name]:
@@ -119,6 +124,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     threading.excepthook = _thread_failed
     try:
         with interruptible_imports(), _one_process_speaks():
+            _check_checkout(Path(sys.argv[0]).resolve().parent.parent)
             description = sys.modules[config_class.__module__].__doc__ or ""
             # tyro joins lines that begin with a letter. These three stay lines, one space to the right.
             description = re.sub(r"^(?=(?:Command|Time|Expect):)", " ", description, flags=re.MULTILINE)
@@ -134,7 +140,10 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     except RunFailed as error:
         _leave(1, f"error: {error}")
     except Interrupted as stop:
-        _leave(128 + stop.signal_number, str(stop))
+        # Through torchrun or from an interpreter the command was another one.
+        typed = sys.argv[0].endswith(".py") and "WORLD_SIZE" not in os.environ
+        command = f"python {shlex.quote(sys.argv[0])} " if typed else ""
+        _leave(128 + stop.signal_number, str(Interrupted(stop.signal_number, stop.folder, command)))
     except KeyboardInterrupt:
         _leave(130, "stopped")
     except Exception as error:
@@ -148,6 +157,21 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
             from lab1.engine import distributed
 
             distributed.finish()
+
+
+def _check_checkout(own: Path) -> None:
+    """Refuse a script of one checkout that has imported the labs of another, the one that ``pip install`` has set up
+    this environment for: it would run a mixture of both.
+
+    Raises:
+        UsageError: where it is so.
+    """
+    mixed = own != REPOSITORY and (own / "lab1" / "engine" / "launch.py").is_file()
+    require(
+        not mixed,
+        f"{sys.argv[0]} lies in {own}, but this environment runs the labs of {REPOSITORY}; in {own} run: pip install "
+        "-r requirements.txt",
+    )
 
 
 def _run(main: Callable[[Any], Any], config: RunConfig) -> None:

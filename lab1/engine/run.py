@@ -9,12 +9,12 @@ from typing import Any
 from tqdm import tqdm
 
 from lab1.engine import checkpoint, distributed, finished, logbook, workers
-from lab1.engine.config import Interrupted, UsageError
+from lab1.engine.config import Interrupted, UsageError, require
 from lab1.engine.files import MISFITS, reason
 from lab1.engine.files import in_words as kind_of
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.registry import check, describe
-from lab1.engine.unfinished import find_unfinished, is_tested
+from lab1.engine.unfinished import find_unfinished, is_tested, read_settings
 
 
 class Run:
@@ -111,7 +111,13 @@ class Run:
         done = results.get("steps", results.get("epochs"))
         self.over = self.finished() and "test" in results and done == self.clock()
         if self.over:
-            self.say(f"{finished.shown(self.folder)} is finished and tested: test {in_words(results['test'])}")
+            changed, shown = ", ".join(finished.changed_flags(self.config, self.folder)), finished.shown(self.folder)
+            require(
+                not changed,
+                f"{shown} is finished and tested, so {changed} would change nothing in it; leave out --resume to train "
+                f"a new run, or make this one longer",
+            )
+            self.say(f"{shown} is finished and tested: test {in_words(results['test'])}")
 
     def _restore(self) -> None:
         content = checkpoint.load_newest(self.folder)  # on the CPU: MPS could not hold the float64 in it
@@ -130,6 +136,12 @@ class Run:
                 checkpoint.restore_random_states(content["random_states"][distributed.rank()])
         except MISFITS as error:
             raise UsageError(f"{self.folder} does not fit this network: {reason(error)}") from None
+        flag, done = self.lasted()
+        asked = getattr(self.config, flag)
+        require(
+            asked >= done or asked == read_settings(self.folder).get(flag),
+            f"{finished.shown(self.folder)} has done {done} {flag} already, so --{flag} {asked} is too few",
+        )
         self.say(f"resuming {self.folder} {self.where()}")
 
     def _put_back(self, name: str, value: Any) -> None:

@@ -1,6 +1,7 @@
 """How a text is decoded from a language model, and measures of what comes out: how much of it is new."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 Row = dict[str, Any]
@@ -36,8 +37,12 @@ def repetition(texts: Sequence[str], n: int = 4) -> float:
     return sum(1 - distinct([text], n) if ngrams(text, n) else 0.0 for text in texts) / len(texts)
 
 
-def measures(texts: Sequence[str]) -> dict[str, float]:
-    """What ``results.json`` says of the texts that one strategy wrote."""
+def measures(texts: Sequence[str], together: bool = True) -> dict[str, float]:
+    """What ``results.json`` says of the texts that one strategy wrote: of all ``together`` or, where they begin alike
+    and so repeat each other, the mean over each alone."""
+    if not together:
+        alone = [measures([text]) for text in texts]
+        return {name: fmean(row[name] for row in alone) for name in alone[0]}
     return {"distinct_1": distinct(texts, 1), "distinct_2": distinct(texts, 2), "repetition": repetition(texts)}
 
 

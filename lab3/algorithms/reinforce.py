@@ -94,5 +94,8 @@ class ReinforceTrainer(RLTrainer):
     def done(self) -> int:
         return len(self.curve)
 
+    def lasted(self) -> tuple[str, int]:
+        return "episodes", self.done()
+
     def total(self) -> int:
         return self.config.episodes

@@ -107,7 +107,9 @@ def test_stopped_by_signals(strike, uninterrupted, tmp_path):
     stopped = strike("train_step", STEPS_PER_EPOCH + 5, signal.SIGINT, *FLAGS, "--model-dir", tmp_path)
     folder = the_run(tmp_path)
     assert stopped.returncode == 130
-    assert stopped.stderr.splitlines() == [f"stopped and saved; go on with: --resume {folder}"]
+    (line,) = stopped.stderr.splitlines()
+    assert line.startswith("stopped and saved; go on with: python ")
+    assert line.endswith(f"struck.py --resume {folder}")
     assert torch.load(folder / "last.pt", weights_only=True)["step"] == STEPS_PER_EPOCH + 5
 
     # By the run's name, from another folder's point of view; SIGTERM in the validation of the second epoch.

@@ -143,7 +143,7 @@ def test_two_workers_find_what_one_finds_also_when_they_are_stopped(whole, tmp_p
     _, said = process.communicate(timeout=120)
     if process.returncode:  # else it was through before
         assert process.returncode == 143, said
-        assert said.splitlines()[-1] == f"stopped and saved; go on with: --resume {folder}"
+        assert said.splitlines()[-1] == f"stopped and saved; go on with: python {command[1]} --resume {folder}"
         resumed = [*command, "--resume", str(folder), "--workers", "2"]
         done = subprocess.run(resumed, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr

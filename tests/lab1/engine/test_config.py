@@ -89,6 +89,7 @@ def make_run(folder: Path, **changes: object) -> Path:
         ("--hidden", ["--hidden", "at least one width"]),
         ("--hidden 128 0", ["--hidden 128 0", "1 or more"]),
         ("--hidden -5", ["--hidden -5", "1 or more"]),
+        ("--hidden 128 64 --residual", ["--hidden 128 64 --residual", "such as --hidden 128 128 128"]),
         ("--hidden wide", ["--hidden wide", "whole numbers are needed, such as 128 64"]),
         ("--dropout 1", ["--dropout 1", "from 0 to below 1"]),
         ("--dropout -0.1", ["--dropout -0.1", "from 0 to below 1"]),
@@ -169,7 +170,9 @@ def test_resuming_where_there_are_no_runs_says_so(tmp_path):
 def test_resuming_another_scripts_run_is_refused(tmp_path):
     message = refusal("--resume", make_run(tmp_path / "run", depth=9, width=16))
     assert f"{tmp_path / 'run' / 'config.json'} is of another script" in message
-    assert "depth, width" in message
+    assert "this one has no depth, width" in message
+    (tmp_path / "run" / "results.json").write_text('{"script": "lab1/train_cnn.py"}', encoding="utf-8")
+    assert "resume it with lab1/train_cnn.py" in refusal("--resume", tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"epochs": 3', b"[1, 2]", b"null", b"3", b"\xff\xfe\x00"])
@@ -197,12 +200,12 @@ def test_resuming_with_a_value_of_the_wrong_kind_in_the_config_file_names_it(tmp
 @pytest.mark.parametrize("how", ["by path", "by name"])
 def test_a_resumed_run_takes_its_own_flags(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)
-    own = {"epochs": 7, "hidden": [5, 6], "learning_rate": 0.25, "residual": True, "name": "mine"}
+    own = {"epochs": 7, "hidden": [5, 5, 5], "learning_rate": 0.25, "residual": True, "name": "mine"}
     folder = make_run(tmp_path / "runs" / "mine", **own)
     where = ["--resume", str(folder)] if how == "by path" else ["--model-dir", str(folder.parent), "--resume", "mine"]
     config = parse(Config, where, "")
     assert config.as_dict() | own == config.as_dict()
-    assert config.hidden == (5, 6)
+    assert config.hidden == (5, 5, 5)
     assert Path(config.resume) == folder
 
 
@@ -210,13 +213,13 @@ def test_a_resumed_run_takes_its_own_flags(tmp_path, monkeypatch, how):
     ("given", "changed"),
     [
         (["--epochs", "40"], {"epochs": 40}),
-        (["--hidden", "9"], {"hidden": [9]}),
+        (["--hidden", "9", "9", "9"], {"hidden": [9, 9, 9]}),
         (["--no-residual"], {"residual": False}),
         (["--epochs", str(Config().epochs)], {"epochs": Config().epochs}),
     ],
 )
 def test_a_flag_beside_resume_changes_that_one_thing(tmp_path, given, changed):
-    folder = make_run(tmp_path / "run", epochs=7, hidden=[5, 6], residual=True, dropout=0.3)
+    folder = make_run(tmp_path / "run", epochs=7, hidden=[5, 5, 5], residual=True, dropout=0.3)
     before = parse(Config, ["--resume", str(folder)], "").as_dict()
     after = parse(Config, ["--resume", str(folder), *given], "").as_dict()
     assert after == before | changed
@@ -390,6 +393,31 @@ def test_a_script_leaves_with_the_promised_status_and_one_line(monkeypatch, caps
         launch(main, TrainConfig)
     assert stop.value.code == status
     assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_who_stops_a_script_is_told_the_whole_command(monkeypatch, capsys):
+    def main(config):
+        raise Interrupted(2, Path("my runs/a"))
+
+    for processes, command in ((None, "python lab1/train_mlp.py --resume 'my runs/a'"), ("1", "--resume 'my runs/a'")):
+        monkeypatch.setattr(sys, "argv", ["lab1/train_mlp.py"])
+        if processes is not None:
+            monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(SystemExit):
+            launch(main, TrainConfig)
+        assert capsys.readouterr().err == f"stopped and saved; go on with: {command}\n"
+
+
+def test_a_script_beside_the_labs_of_another_checkout_is_refused(monkeypatch, capsys, tmp_path):
+    for name in ("lab1/engine/launch.py", "lab1/train_mlp.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "lab1/train_mlp.py")])
+    with pytest.raises(SystemExit) as stop:
+        launch(lambda config: None, TrainConfig)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"this environment runs the labs of {REPOSITORY}; in {tmp_path.resolve()} run: pip install -r" in line
 
 
 def test_under_torchrun_one_process_speaks_for_all(monkeypatch, capsys):

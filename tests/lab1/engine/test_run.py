@@ -157,6 +157,17 @@ def test_a_finished_run_that_is_resumed_is_not_touched(tmp_path, capsys):
     assert snapshot(tmp_path) == before
 
 
+def test_what_would_change_nothing_in_a_finished_run_is_refused(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=2)
+    finish(trainer)
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="is finished and tested, so --seed 7 would change nothing in it; leave out"):
+        finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=2, seed=7))
+    with pytest.raises(UsageError, match="has done 2 epochs already, so --epochs 1 is too few"):
+        finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=1))
+    assert snapshot(tmp_path) == before
+
+
 def test_results_without_a_checkpoint_are_not_trained_over(tmp_path, capsys):
     trainer = make_trainer(tmp_path)
     test = finish(trainer)
