@@ -28,6 +28,7 @@ from gymnasium.wrappers import (
 
 from lab1.engine.config import UsageError, require
 from lab3.environments import navigation as navigation  # registers NavigationGoal-v0
+from lab3.environments.car import HeldAction
 
 # What an environment is made with where the algorithms need it so: a choice of five actions for the car.
 KEYWORDS: dict[str, dict[str, Any]] = {"CarRacing-v3": {"continuous": False}}
@@ -104,33 +105,6 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     if env.observation_space.dtype != np.float32:
         env = DtypeObservation(env, np.float32)
     return env
-
-
-class HeldAction(gymnasium.Wrapper):
-    """Holds each action for several frames (Mnih et al. 2015) and draws the last of them alone: drawing takes most of
-    a CarRacing frame's time. The time limit within goes on counting frames."""
-
-    def __init__(self, env: gymnasium.Env, frames: int):
-        super().__init__(env)
-        self.frames = frames
-        self.metadata = env.metadata | {"render_fps": env.metadata["render_fps"] / frames}
-
-    def step(self, action) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """The last observation, the sum of the rewards, whether the episode terminated or was truncated, and how."""
-        car, total = self.unwrapped, 0.0
-        if car.render_mode != "human":
-            car._render = lambda mode: None
-        for left in reversed(range(self.frames)):
-            if left == 0:
-                vars(car).pop("_render", None)
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        vars(car).pop("_render", None)
-        if observation is None:  # the episode ended in a frame that was not drawn
-            observation = car.state = car._render("state_pixels")
-        return observation, total, terminated, truncated, info
 
 
 def make(env_id: str, num_envs: int, seed: int, purpose: str = "train", native: bool = False) -> VectorEnv:

@@ -12,6 +12,7 @@ from lab3 import train_ppo
 from lab3.algorithms.buffers import ReplayBuffer
 from lab3.algorithms.start import set_up
 from lab3.environments import vector
+from lab3.environments.car import draw_what_is_near
 
 
 class Counting(gymnasium.Env):
@@ -235,6 +236,30 @@ def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch)
     short.reset(seed=3)
     observation, _, _, truncated, _ = short.step(3)  # ends in its second frame
     assert truncated and np.array_equal(observation, short.unwrapped._render("state_pixels"))
+
+
+def test_what_lies_far_off_the_screen_is_left_out_and_the_image_is_the_same(monkeypatch):
+    whole, near = (gymnasium.make("CarRacing-v3", disable_env_checker=True, continuous=False) for _ in range(2))
+    looked_at = []
+    draw = type(whole.unwrapped)._draw_colored_polygon
+
+    def counted(car, *arguments, **options):
+        looked_at.append(car)
+        draw(car, *arguments, **options)
+
+    monkeypatch.setattr(type(whole.unwrapped), "_draw_colored_polygon", counted)
+    draw_what_is_near(near.unwrapped)
+    for seed in (1, 2):  # the second track must not be drawn with the first one's places
+        assert np.array_equal(whole.reset(seed=seed)[0], near.reset(seed=seed)[0])
+        for place in range(0, len(whole.unwrapped.track), 40):  # all along the track, whatever its direction there
+            _, angle, x, y = whole.unwrapped.track[place]
+            for env in (whole, near):
+                env.unwrapped.car.hull.position, env.unwrapped.car.hull.angle = (x, y), angle
+                env.unwrapped.t += place / 40  # in the first second the view zooms in, and shows the whole track
+            frames = [env.step(0)[0] for env in (whole, near)]
+            assert np.array_equal(*frames)
+    counts = [looked_at.count(env.unwrapped) for env in (whole, near)]
+    assert counts[1] < counts[0] / 3
 
 
 @pytest.mark.parametrize(
