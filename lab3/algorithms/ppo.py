@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
 import torch
 import torch.nn.functional as F
 from gymnasium.vector import VectorEnv
@@ -24,8 +25,12 @@ class PPOTrainer(RLTrainer):
     def network(config, **sizes: Any) -> ActorCritic:
         bounds = [*sizes.get("low", [math.inf]), *sizes.get("high", [math.inf])]
         beta, bounded = config.policy == "beta", all(map(math.isfinite, bounds))
+        # LunarLander-v3 and CarRacing-v3 have twins with continuous actions.
+        twin = config.env.replace("-v", "Continuous-v")
+        hint = f", {twin} has them" if twin in gymnasium.registry else ""
         require(
-            bounded or not beta, f"--policy beta: it is for continuous actions within bounds; {config.env} has others"
+            bounded or not beta,
+            f"--policy beta: it is for continuous actions within bounds; {config.env} has others{hint}",
         )
         kind = BetaActorCritic if beta else ActorCritic
         return kind(**sizes, hidden=config.hidden, activation=config.activation)

@@ -368,6 +368,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ("train_ppo", ["--env", "NoSuchThing-v0"], ["--env NoSuchThing-v0", "NoSuchThing"]),
         ("train_dqn", ["--env", "Pendulum-v1"], ["--env Pendulum-v1", "continuous", "train_ppo.py"]),
         ("train_ppo", ["--policy", "beta"], ["--policy beta", "continuous actions within bounds", "CartPole-v1"]),
+        ("train_ppo", ["--env", "LunarLander-v3", "--policy", "beta"], [", LunarLanderContinuous-v3 has them"]),
         ("train_reinforce", ["--env", "MountainCarContinuous-v0"], ["continuous", "REINFORCE"]),
         ("train_ppo", ["--env", "Acrobot-v1", "--vectorization", "native"], ["--vectorization native", "Acrobot-v1"]),
     ],
