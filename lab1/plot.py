@@ -92,7 +92,8 @@ def subject(name: str, run: dict[str, Any]) -> str:
         norm = "" if settings["norm"] == "batch" else " without normalisation"
         return f"{network} of depth {settings['depth']}{norm} on {dataset}"
     if run["script"] == "lab1/train_fast.py":
-        return f"FastCNN of width {settings['width']} on {dataset}"
+        held_out = ", nothing held out" if settings.get("validation_images") == 0 else ""
+        return f"FastCNN of width {settings['width']} on {dataset}{held_out}"
     if run["script"] == "lab1/detect_digits.py":
         network = "LeNet" if settings["network"] == "lenet" else f"MLP 784-256-128-{classes}"
         return f"{network} on windows of canvases, {dataset}"

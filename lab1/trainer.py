@@ -154,10 +154,6 @@ class Trainer(Run):
         """What TensorBoard shows things over: the epochs done."""
         return self.epoch
 
-    def lasted(self) -> tuple[str, int]:
-        """The flag that says how long the run is, and how much of that is done."""
-        return "epochs", self.epoch
-
     def where(self) -> str:
         """How far the run is, as people read it."""
         return f"in epoch {self.epoch + 1}, after step {self.step}"

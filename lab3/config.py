@@ -127,15 +127,6 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "value_weight": 0.005,  # returns of hundreds, and convolutions that policy and value share
             "hidden": (512,),
         },
-        "CarRacingContinuous-v3": {
-            "steps": 200_000,
-            "num_envs": 8,
-            "rollout": 128,
-            "learning_rate": 2.5e-4,
-            "update_epochs": 6,
-            "value_weight": 0.005,
-            "hidden": (512,),
-        },
     },
 }
 

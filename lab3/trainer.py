@@ -300,10 +300,8 @@ class RLTrainer(Trainer):
         points = {"return/validation": found["return"], "return/validation episode length": found["length"]}
         self.log.scalars(points, self.env_steps)
         self.log.flush()
-        self.say(
-            f"step {self.env_steps:8d}  {self.config.actions} return {found['return']:8.2f} ± {found['return_sd']:.2f}"
-            f"{'  *' * better}"
-        )
+        words = f"{self.config.actions} return {found['return']:8.2f} ± {found['return_sd']:.2f}{'  *' * better}"
+        self.say(f"step {self.env_steps:8d}  {words}")
 
     def test(self) -> dict[str, float]:
         """Play the best weights from the test's starts, once; writes ``results.json``. A run that was tested already
@@ -311,8 +309,8 @@ class RLTrainer(Trainer):
         if (before := self.tested()) is not None:
             return before
         load_weights(self.model, self.folder / "best.pt", self.device)
-        test = self.evaluate(self.make_envs("test", self.config.test_episodes))
-        test["episodes"] = self.config.test_episodes
+        episodes = self.config.test_episodes
+        test = self.evaluate(self.make_envs("test", episodes)) | {"episodes": episodes}
         self.end(test, {"return/test": test["return"]})
         self.envs.close()
         self.say(f"best step {self.best_step}: test {in_words(test)}   ({self.seconds:.1f} s of training)")

@@ -55,6 +55,7 @@ WITHOUT_CURVES = (
     "cam-rescnn3-16-shapes-seed0",
     "cam-rescnn9-16-seed0",
     "detect-mlp-128-64-seed0",
+    "fast-64-0held-out-seed0",
     "gradients-none",
     *ON_A_GPU,
     *WITH_FIGURES,
@@ -66,6 +67,7 @@ WITHOUT_WEIGHTS = (
     "ppo-CarRacing-v3",
     "dqn-Acrobot-v1",
     "fast-64",
+    "fast-64-0held-out",
     *COMPARED,
 )  # too large; agents whose like lie beside
 

@@ -124,7 +124,9 @@ def draw(figures: Callable[[list[Run]], dict[str, Any]], runs: list[Run]) -> dic
     Raises:
         UsageError: where none is left.
     """
-    from matplotlib import pyplot
+    from matplotlib import pyplot, rcParams
+
+    rcParams["figure.max_open_warning"] = 0  # all of them stay open until they are written
 
     def alone(run: list[Run]) -> None:
         figures(run)

@@ -156,6 +156,10 @@ class Run:
             content = {"model": describe(self.model), "weights": self.model.state_dict(), "about": self.about}
             checkpoint.save(content | {"epoch": self.epoch, "loss": self.best_loss}, self.folder / "best.pt")
 
+    def lasted(self) -> tuple[str, int]:
+        """The flag that says how long the run is, and how much of that is done."""
+        return "epochs", self.epoch
+
     def more_state(self) -> dict[str, Any]:
         """What a checkpoint must hold beyond the Trainer's own fields: tensors and plain values by name."""
         return {}

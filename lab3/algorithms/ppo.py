@@ -25,7 +25,7 @@ class PPOTrainer(RLTrainer):
     def network(config, **sizes: Any) -> ActorCritic:
         bounds = [*sizes.get("low", [math.inf]), *sizes.get("high", [math.inf])]
         beta, bounded = config.policy == "beta", all(map(math.isfinite, bounds))
-        # LunarLander-v3 and CarRacing-v3 have twins with continuous actions.
+        # LunarLander-v3 has a twin with continuous actions.
         twin = config.env.replace("-v", "Continuous-v")
         hint = f", {twin} has them" if twin in gymnasium.registry else ""
         require(

@@ -1,16 +1,10 @@
-"""CarRacing, in less time: each action held for several frames, and of the last one only drawn what shows.
-
-Importing this module registers CarRacingContinuous-v3, the same game steered by three numbers instead of a choice of
-five actions; gymnasium has it under CarRacing-v3, which these labs play with the five.
-"""
+"""CarRacing, in less time: each action held for several frames, and of the last one only drawn what shows."""
 
 import math
 from typing import Any
 
 import gymnasium
 import numpy as np
-
-CONTINUOUS = "CarRacingContinuous-v3"
 
 
 class HeldAction(gymnasium.Wrapper):
@@ -79,8 +73,3 @@ def draw_what_is_near(car: gymnasium.Env) -> None:
             draw_polygon(surface, polygon, color, zoom, translation, angle, clip)
 
     car._render_road, car._draw_colored_polygon = near_road, near_polygon
-
-
-if CONTINUOUS not in gymnasium.registry:
-    game = "gymnasium.envs.box2d.car_racing:CarRacing"
-    gymnasium.register(CONTINUOUS, entry_point=game, max_episode_steps=1000, reward_threshold=900)

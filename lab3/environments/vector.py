@@ -32,7 +32,7 @@ from lab3.environments.car import HeldAction
 
 # What an environment is made with where the algorithms need it so: a choice of five actions for the car.
 KEYWORDS: dict[str, dict[str, Any]] = {"CarRacing-v3": {"continuous": False}}
-HELD = {"CarRacing-v3": 4, "CarRacingContinuous-v3": 8}  # frames for which each action is held
+HELD = {"CarRacing-v3": 4}  # frames for which each action is held
 FRAMES, FRAME_SIZE = 4, 64  # grey frames that make up an observation, and their height and width in pixels
 MAX_EPISODE_STEPS = 1000  # a time limit for environments that have none of their own: a greedy policy may go in circles
 PURPOSES = ("train", "validation", "test", "play")  # each starts from seeds of its own

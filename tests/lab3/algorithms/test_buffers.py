@@ -238,12 +238,6 @@ def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch)
     assert truncated and np.array_equal(observation, short.unwrapped._render("state_pixels"))
 
 
-def test_the_car_can_be_steered_by_numbers():
-    car = vector.make_single("CarRacingContinuous-v3")
-    assert car.action_space.shape == (3,)
-    assert (car.reset(seed=0)[0].shape, car.get_wrapper_attr("frames")) == ((4, 64, 64), 8)
-
-
 def test_what_lies_far_off_the_screen_is_left_out_and_the_image_is_the_same(monkeypatch):
     whole, near = (gymnasium.make("CarRacing-v3", disable_env_checker=True, continuous=False) for _ in range(2))
     looked_at = []
