@@ -159,7 +159,8 @@ def figures_of(runs: list[Run]) -> dict[str, Any]:
     from lab2.tasks.figures import task_figures
 
     trained = models([run for run in runs if run["script"] == "lab2/train_gpt.py"])
-    decoded = by_experiment([run for run in runs if run["script"] == "lab2/generate.py"])
+    # One of --prompt may have no text beside it, and nothing to compare.
+    decoded = by_experiment([run for run in runs if run["script"] == "lab2/generate.py" and run["tokenizers"]])
     figures = {name: learning_curves(same) for name, same in trained.items()}
     figures |= {name: decoding_figure(same) for name, same in decoded.items()}
     return figures | task_figures(runs)

@@ -114,7 +114,14 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "vectorization": "native",
         },
         "Acrobot-v1": {"steps": 150_000, "update_epochs": 10, "gae_lambda": 0.9, "entropy": 0.01},
-        "LunarLander-v3": {"steps": 1_000_000, "rollout": 256, "gamma": 0.999, "gae_lambda": 0.98, "entropy": 0.01},
+        "LunarLander-v3": {
+            "steps": 1_000_000,
+            "rollout": 256,
+            "update_epochs": 10,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "entropy": 0.01,
+        },
         "NavigationGoal-v0": {"learning_rate": 3e-3, "gae_lambda": 0.9, "entropy": 0.01, "actions": "sampled"},
         "Pendulum-v1": {"steps": 200_000, "num_envs": 4, "rollout": 512, "gamma": 0.9},
         "CarRacing-v3": {

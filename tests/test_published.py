@@ -49,6 +49,7 @@ WITH_FIGURES = (
     "gpt-4x128-900steps-seed0",
     "gpt-modern-6x192-6600steps-seed0",
     "gpt-modern-6x192-seed0",
+    "gpt-modern-6x192-tinyshakespeare-seed0",
 )
 ON_A_GPU = ("depth-cnn-10000images-rates", "depth-cnn-tuned-30epochs", "ablate-fast-32")
 WITHOUT_CURVES = (
