@@ -102,8 +102,8 @@ def small_network(page: Page) -> None:
     page.says("training images adds {} [{}, {}] points, paired", *paired_interval(percent(augmented), percent(plain)))
     errors = [images / 100 * (100 - fmean(percent(same))) for same in (augmented, plain)]
     page.says("paired: {} errors a seed, not {}.", *errors)
-    page.says("the standard error of {} test images is about {} points", images, error(plain, images))
-    page.says("all seeds share {} test images, with a standard error of {}", few, error(digits, few))
+    page.says("The standard error of {} test images is about {} points", images, error(plain, images))
+    page.says("of the digits' {} it is {}", few, error(digits, few))
 
 
 def error(same: list[Run], images: int) -> float:
@@ -198,6 +198,17 @@ def convolutions(page: Page) -> None:
     page.says("depths 10 and 20 reach {} and {} %:", *longer[10][0], *longer[20][0])
     page.says("The residual ones reach {} and {} %.", *longer[10][1], *longer[20][1])
     page.leave("versions", r"torch 2\.11\.0")
+    bare = read("lab1", "depth-cnn-10000images-rates", "without_norm.json")
+
+    def best(runs_of_it: list[Run]) -> float:
+        return max(percent(runs_of_it, "validation"))
+
+    kinds = [best([one for one in bare["runs"] if one["init"] == init]) for init in ("default", "he-scaled", "he-zero")]
+    twin = [best([one for one in rates["runs"] if (one["depth"], one["residual"]) == (10, kind)]) for kind in (1, 0)]
+    page.says("Not here. At depth 10, on {} images and seed {}, a", bare["config"]["train_images"], 100)
+    page.says("without it validates at {} % from He's weights, {} % with branches divided", *kinds[:2])
+    page.says("as above and {} % with branches that begin at zero", kinds[2])
+    page.says("with it, at {} %, and its plain twin at {} %.", *twin)
     quick(page)
 
 
@@ -299,7 +310,7 @@ def tricks(page: Page) -> None:
     settings = read("lab1", ABLATION)["config"]
     page.leave("the goal of the ablation", r"steps to 90 % of each variant")
     page.says("Width 32, {} epochs; test accuracy in one look", settings["epochs"])
-    page.says("over seeds {}, {}, {}; paired differences in points. Leaving", *settings["seeds"])
+    page.says("over seeds {}, {}, {}; paired differences in points. Runs", *settings["seeds"])
     whole = paired_interval(percent(variant("all")), percent(variant("none")))
     page.says("Together they are worth {} [{}, {}] points.", *whole)
     muon, sgd = (each(variant(name), "steps_to_goal") for name in ("all", "+ alternating"))
