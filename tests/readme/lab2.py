@@ -103,7 +103,9 @@ def full_size(page: Page) -> None:
     losses = [plays[part]["loss"] for part in ("validation", "test")]
     page.says("The modern GPT reaches {} on all of the last tenth", fmean(losses))
     page.says("which chose the weights, {}; test {}), with", *losses)
-    page.says("with {} million parameters, in {} minutes on one core;", plays["parameters"] / 1e6, plays["seconds"] / 60)
+    page.says(
+        "with {} million parameters, in {} minutes on one core;", plays["parameters"] / 1e6, plays["seconds"] / 60
+    )
     page.leave("what nanoGPT documents, linked there", r"1\.4697 for 10\.65 million parameters")
 
 
