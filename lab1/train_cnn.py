@@ -15,7 +15,7 @@ images, ten shapes on cluttered backgrounds. The networks and what they cost: la
 import dataclasses
 from typing import Annotated, Literal
 
-from lab1.engine.config import TrainConfig, Whole, flag, require
+from lab1.engine.config import TrainConfig, UsageError, Whole, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
@@ -105,7 +105,10 @@ def set_up(config: Config, images=None):
     images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
+    import torch
+
     from lab1 import models
+    from lab1.engine.files import reason
     from lab1.images.augment import crop_and_flip
     from lab1.images.batches import about_data
     from lab1.images.start import load_batches
@@ -133,6 +136,13 @@ def set_up(config: Config, images=None):
     for given in ("depth", "width", "norm", "init"):
         value, default = getattr(config, given), getattr(Config, given)
         require(given in model.arguments or value == default, f"--{given} {value}: {name} takes no {given}")
+    if config.network is not None:
+        try:
+            with torch.no_grad():
+                model.eval()(batches[0].take(torch.tensor([0], device=device))[0].cpu())
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(f"--network {name}: it cannot take these images: {reason(error)}") from None
+        model.train()
     return CNNTrainer(model, config, about_data(images, batches[0])), batches
 
 

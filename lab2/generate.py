@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from lab1.engine.config import RunConfig, find_run, flag, require
+from lab1.engine.config import RunConfig, UsageError, find_run, flag, require
 from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 
@@ -163,7 +163,7 @@ def main(config: Config) -> dict[str, Any]:
         corpus = load_corpus(source, config.data_folder(), download)
     except Unavailable as error:
         if config.prompt is None:
-            raise
+            raise UsageError(f"{error}. --prompt TEXT needs no text beside it") from None
         print(f"{error}. No token is counted.", file=sys.stderr)
     if corpus is not None:
         parts = corpus.parts()

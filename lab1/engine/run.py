@@ -112,10 +112,12 @@ class Run:
         self.over = self.finished() and "test" in results and done == self.clock()
         if self.over:
             changed, shown = ", ".join(finished.changed_flags(self.config, self.folder)), finished.shown(self.folder)
+            stopped = getattr(self.config, "patience", 0) > 0 and self.epoch < self.epochs
+            early = ", or --patience 0 to let this one go on, which stopped early" if stopped else ""
             require(
                 not changed,
                 f"{shown} is finished and tested, so {changed} would change nothing in it; leave out --resume to train "
-                f"a new run, or make this one longer",
+                f"a new run{early}",
             )
             self.say(f"{shown} is finished and tested: test {in_words(results['test'])}")
 
@@ -124,6 +126,13 @@ class Run:
         if content is None:
             self.say(f"{self.folder} stopped before its first checkpoint: it starts again")
             return
+        changed = finished.changed_flags(self.config, self.folder)
+        mixed = [flag for flag in changed if flag.split()[0] in LEARNED_FROM]
+        require(
+            not mixed,
+            f"{', '.join(mixed)}: {finished.shown(self.folder)} was begun with other data, and its results would be of "
+            "a mixture; leave out --resume to train a new run",
+        )
         try:
             self.model.load_state_dict(content["weights"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -135,7 +144,8 @@ class Run:
             if distributed.rank() < len(content["random_states"]):
                 checkpoint.restore_random_states(content["random_states"][distributed.rank()])
         except MISFITS as error:
-            raise UsageError(f"{self.folder} does not fit this network: {reason(error)}") from None
+            why = f"it was begun without {', '.join(changed)}" if changed else reason(error)
+            raise UsageError(f"{self.folder} does not fit this network: {why}") from None
         flag, done = self.lasted()
         asked = getattr(self.config, flag)
         require(
@@ -233,5 +243,7 @@ class Run:
                 sys.stdout.flush()  # at once, also where another program or a file takes it
 
 
+# Flags that say what is learned from, and with what it is measured: split and order, too, come from the seed.
+LEARNED_FROM = "--seed --dataset --train-images --validation-images --text --tokenizer --env --dry-run".split()
 # What a checkpoint holds of the Trainer's own fields.
 PROGRESS = ("epoch", "batch", "step", "history", "best_epoch", "best_loss", "seconds", "epoch_seconds")

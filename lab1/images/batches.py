@@ -139,6 +139,10 @@ def split_batches(
     Raises:
         UsageError: where there are too few images for these parts.
     """
+    classes = len(data.train_labels.unique())
+    for flag, count in (("--train-images", train_count), ("--validation-images", validation_count)):
+        enough = count in (None, 0) or count >= classes
+        require(enough, f"{flag} {count}: at least {classes} are needed, one of each class")
     if validation_count is None:
         validation_count = min(5000, len(data.train_labels) // 10)
     rest, held_out = torch.arange(len(data.train_labels)), torch.arange(0)

@@ -220,5 +220,6 @@ def test_a_named_network_that_cannot_be_is_refused_in_one_line(my_net, few_shape
     assert {"MLP", "CNN", "ResCNN", "LeNet", "MyNet"} <= set(listed.split(", "))  # and other labs', if imported here
     assert line("--network", "MyNet", "--depth", "3") == "--depth 3: MyNet takes no depth"
     assert line("--network", "MyNet", "--norm", "none") == "--norm none: MyNet takes no norm"
+    assert line("--network", "LeNet").startswith("--network LeNet: it cannot take these images: ")
     assert line("--network", "MLP").startswith("MLP needs sizes: give a default to what is none of depth, width")
     assert list(tmp_path.iterdir()) == []

@@ -161,5 +161,6 @@ def test_published_runs_of_one_model_are_on_one_figure():
         "gpt-4x128-900steps": 3,
         "gpt-modern-6x192": 3,
         "gpt-modern-6x192-6600steps": 1,
+        "gpt-modern-6x192-tinyshakespeare": 1,
         "gpt-ag_news-bpe1024": 1,
     }

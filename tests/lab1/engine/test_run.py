@@ -161,11 +161,36 @@ def test_what_would_change_nothing_in_a_finished_run_is_refused(tmp_path):
     trainer = make_trainer(tmp_path, epochs=2)
     finish(trainer)
     before = snapshot(tmp_path)
-    with pytest.raises(UsageError, match="is finished and tested, so --seed 7 would change nothing in it; leave out"):
-        finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=2, seed=7))
+    resume = {"resume": str(trainer.folder)}
+    with pytest.raises(UsageError, match=r"is finished and tested, so --batch-size 9 would .* train a new run$"):
+        finish(make_trainer(tmp_path, **resume, epochs=2, batch_size=9))
+    with pytest.raises(UsageError, match=r"--seed 7: .* was begun with other data, and its results would be of a mix"):
+        finish(make_trainer(tmp_path, **resume, epochs=2, seed=7))
     with pytest.raises(UsageError, match="has done 2 epochs already, so --epochs 1 is too few"):
         finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=1))
     assert snapshot(tmp_path) == before
+
+
+def test_an_unfinished_run_keeps_its_data(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=3)
+    trainer.train(make_batches(), make_batches(8))  # not tested: it may go on
+    before = snapshot(tmp_path)
+    for name, value in (("seed", 4), ("dry_run", True)):
+        said = f"--{name.replace('_', '-')} {value}: .* leave out --resume to train a new run"
+        with pytest.raises(UsageError, match=said):
+            finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=5, **{name: value}))
+    with pytest.raises(UsageError, match="does not fit this network: it was begun without --epochs 5"):
+        finish(make_trainer(tmp_path, lambda: MLP((6, 9, 3)), resume=str(trainer.folder), epochs=5))
+    assert snapshot(tmp_path) == before
+    finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=5))
+
+
+def test_who_asks_for_more_of_a_run_that_stopped_early_is_told_how(tmp_path):
+    trainer = make_trainer(tmp_path, kind=Scripted, epochs=6, patience=1)
+    finish(trainer)
+    assert trainer.epoch < 6
+    with pytest.raises(UsageError, match="or --patience 0 to let this one go on, which stopped early"):
+        finish(make_trainer(tmp_path, kind=Scripted, resume=str(trainer.folder), epochs=9, patience=1))
 
 
 def test_results_without_a_checkpoint_are_not_trained_over(tmp_path, capsys):
