@@ -146,6 +146,8 @@ def main(config: Config) -> list[dict[str, Any]]:
         env_id = agent.env_id
     written = config.output is not None and config.output.suffix.lower() == ".json"
     filmed = None if written else config.output
+    if config.render is None:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame would look for a screen, and complain
     env = vector.make_single(env_id, "rgb_array" if filmed is not None else config.render)
     env.action_space.seed(seeds[1])
 

@@ -85,7 +85,9 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         own = f"your own environment? name its module: --env my_envs:{env_id}"
         raise UsageError(f"--env {env_id}: {str(error).splitlines()[0].rstrip('.')} ({own})") from None
     except (gymnasium.error.Error, ImportError) as error:
-        raise UsageError(f"--env {env_id}: {str(error).splitlines()[0]}") from None
+        versions = [known for known in gymnasium.registry if known.rpartition("-v")[0] == env_id]
+        guess = f"; did you mean {versions[-1]}?" if versions else ""
+        raise UsageError(f"--env {env_id}: {str(error).splitlines()[0]}{guess}") from None
     if env_id in HELD:
         env = HeldAction(env, HELD[env_id])
     actions = env.action_space

@@ -266,7 +266,12 @@ def test_what_lies_far_off_the_screen_is_left_out_and_the_image_is_the_same(monk
 
 @pytest.mark.parametrize(
     ("env_id", "complaint"),
-    [("NoSuchThing-v0", "NoSuchThing"), ("CartPole-v99", "CartPole"), ("os:CartPole-v1", "without a module")],
+    [
+        ("NoSuchThing-v0", "NoSuchThing"),
+        ("CartPole", "did you mean CartPole-v1?"),
+        ("CartPole-v99", "CartPole"),
+        ("os:CartPole-v1", "without a module"),
+    ],
 )
 def test_what_is_not_there_is_said_in_one_line(env_id, complaint):
     with pytest.raises(UsageError) as error:
