@@ -289,6 +289,7 @@ def test_every_short_name_says_what_it_is_on_the_hub(monkeypatch, tmp_path, load
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever this shell says
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes calls and says nothing
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
@@ -305,6 +306,7 @@ def test_a_folder_that_is_no_model(tmp_path):
 
 
 def test_what_is_on_the_disk_asks_nothing_of_the_hub(monkeypatch, model, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever this shell says
     with socket.create_server(("127.0.0.1", 0)) as hub_server:
         hub_server.settimeout(0.1)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{hub_server.getsockname()[1]}")
