@@ -88,7 +88,10 @@ def test_with_nothing_held_out_all_is_learned_from_and_the_last_weights_are_test
         assert torch.equal(saved.state_dict()[name], value)
     results = json.loads((trainer.folder / "results.json").read_text(encoding="utf-8"))
     assert (results["best_epoch"], results["validation"]) == (2, {})
-    plot.learning_curves("fast", [results])
+    figure = plot.learning_curves("fast", [results])
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert labels == {"training", "test, at the last epoch"}
+    assert "nothing held out" in figure.get_suptitle()
 
 
 def test_its_map_is_refused_by_the_script_of_maps(tmp_path):

@@ -301,6 +301,11 @@ def ppo(page: Page) -> None:
         "Discount {}, lambda {} and entropy bonus {} are",
         *(lander[0]["config"][name] for name in ("gamma", "gae_lambda", "entropy")),
     )
+    tried = read("lab3", "ppo-LunarLander-v3-seed0", "tuning.json")["runs"]  # three seeds of each setting
+    means = [fmean(each(tried[start : start + 3], "test", "return")) for start in range(0, len(tried), 3)]
+    assert [tried[start]["config"]["update_epochs"] for start in (0, 6)] == [6, 10]
+    assert (len(means), max(means)) == (6, means[2])
+    page.says("Ten passes over a rollout ({} in the mean, six {})", means[2], means[0])
     ours, others = returns("ppo-LunarLander-v3"), returns("dqn-LunarLander-v3")
     difference = stats.ttest_ind(ours, others, equal_var=False)
     page.says("sets a million steps of PPO beside {} of DQN", runs("dqn-LunarLander-v3")[0]["config"]["steps"])
