@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 
 class HeldAction(gymnasium.Wrapper):
@@ -45,10 +44,10 @@ def draw_what_is_near(car: gymnasium.Env) -> None:
     from gymnasium.envs.box2d import car_racing as game
 
     draw_road, draw_polygon = car._render_road, car._draw_colored_polygon
-    center, reach, track, corners = (0.0, 0.0), math.inf, None, None
+    center, reach = (0.0, 0.0), math.inf
 
     def near_road(zoom: float, translation: tuple[float, float], angle: float) -> None:
-        nonlocal center, reach, track, corners
+        nonlocal center, reach
         # A point p of the world is drawn at zoom * p, turned by the angle, + translation: the way back of the middle of
         # the screen, and how far from it a polygon's first corner can be where another corner is on the screen or
         # within the margin that the game leaves around it.
@@ -57,15 +56,7 @@ def draw_what_is_near(car: gymnasium.Env) -> None:
         center = cosine * x + sine * y, cosine * y - sine * x
         margin = game.MAX_SHAPE_DIM
         reach = (math.hypot(game.WINDOW_W / 2 + margin, game.WINDOW_H / 2 + margin) + margin) / zoom
-        road = car.road_poly
-        if track is not road:  # made anew for each episode
-            track, corners = road, np.array([polygon[0] for polygon, _ in road])
-        distances = np.hypot(*(corners - center).T)
-        car.road_poly = [road[place] for place in np.flatnonzero(distances <= reach)]
-        try:
-            draw_road(zoom, translation, angle)
-        finally:
-            car.road_poly = road
+        draw_road(zoom, translation, angle)
 
     def near_polygon(surface, polygon, color, zoom, translation, angle, clip=True) -> None:
         x, y = polygon[0]
