@@ -5,6 +5,8 @@ Time:     20 seconds
 Expect:   one figure for each experiment, in lab1/figures
 
     python lab1/plot.py --runs lab1/model     of your own runs, in lab1/model/figures
+
+Runs that differ in their seeds alone are one experiment; of a command that was given twice the newer run counts.
 """
 
 from collections import defaultdict
@@ -259,9 +261,12 @@ FIGURES = {
 
 
 def figures_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A figure for each experiment, by its name."""
-    groups = by_experiment(runs).items()
-    return {name: FIGURES.get(seeds[0]["script"], learning_curves)(name, seeds) for name, seeds in groups}
+    """A figure for each experiment, by its name and the flags that tell it from others of that name."""
+    figures = {}
+    for name, seeds in by_experiment(runs).items():
+        make = FIGURES.get(seeds[0]["script"], learning_curves)
+        figures[name] = make(name.partition(", ")[0], seeds)
+    return figures
 
 
 def main(config: Config) -> None:

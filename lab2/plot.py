@@ -38,7 +38,7 @@ def models(runs: list[Run]) -> dict[str, list[Run]]:
     shortest of their names."""
     names: dict[tuple, str] = {}
     figures = defaultdict(list)
-    for name, same in sorted(by_experiment(runs).items(), key=lambda item: len(item[0])):
+    for name, same in sorted(by_experiment(runs, SAME_MODEL).items(), key=lambda item: len(item[0])):
         settings = tuple(str(same[0]["config"].get(key) or None) for key in SAME_MODEL)
         figures[names.setdefault(settings, name)] += same
     return figures

@@ -21,7 +21,15 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import ALGORITHMS, FigureConfig, draw, legend_below, read_runs, write_figures
+from lab1.engine.figures import (
+    ALGORITHMS,
+    FigureConfig,
+    by_experiment,
+    draw,
+    legend_below,
+    read_runs,
+    write_figures,
+)
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -47,16 +55,17 @@ class Config(FigureConfig):
 def panels(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
     """What each figure shows, ``{figure's name: {agent: [run, ...]}}``: the single runs of an environment together, a
     comparison by itself. A run has ``dataset`` (its environment), ``history``, ``test`` and ``solved``; one that
-    failed to train is left out."""
+    failed to train is left out. An agent that was trained with other flags, too, is several: ``ppo, steps 200000``."""
     figures: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        if "runs" in run:
-            for one in run["runs"]:
+    for name, same in by_experiment(runs).items():
+        if "runs" in same[0]:
+            for one in same[0]["runs"]:
                 if "test" in one:
-                    figures[run["name"]][one["agent"]].append(one | {"dataset": run["dataset"]})
+                    figures[name][one["agent"]].append(one | {"dataset": same[0]["dataset"]})
         else:
-            environment = run["dataset"].replace("/", "-")
-            figures[environment][run["name"].split("-seed")[0].removesuffix(f"-{environment}")].append(run)
+            environment = same[0]["dataset"].replace("/", "-")
+            name, *flags = name.split(", ")
+            figures[environment][", ".join([name.removesuffix(f"-{environment}"), *flags])] += same
     return figures
 
 
@@ -78,12 +87,15 @@ def series(runs: list[Run]) -> dict[str, dict[str, dict[str, list[Run]]]]:
 
 def algorithm(agent: str) -> str | None:
     """The algorithm that an agent such as ``double-dqn`` is a variant of."""
-    return next((name for name in ORDER if name in agent.split("-")), None)
+    return next((name for name in ORDER if name in agent.partition(", ")[0].split("-")), None)
 
 
 def in_words(agent: str, run: Run) -> tuple[str, str]:
     """An agent's algorithm and its variant as people read them: ``REINFORCE`` and ``no baseline`` of
-    ``reinforce-none``. A name with parts that are not known stays as it is."""
+    ``reinforce-none``. A name with parts that are not known stays as it is; flags after it belong to the variant."""
+    if flags := agent.partition(", ")[2]:
+        kind, variant = in_words(agent.partition(", ")[0], run)
+        return kind, ", ".join(filter(None, (variant, flags)))
     kind, rest = algorithm(agent), agent.split("-")
     if kind is None:
         return agent, ""
@@ -136,16 +148,17 @@ def draw_curves(panel, runs: list[Run], color: str, key: str = "step") -> None:
     from lab1.engine.metrics import on_common_steps
 
     histories = [[{"step": point[key], "return": point["return"]} for point in run["history"]] for run in runs]
+    dot = "o" if all(len(history) == 1 for history in histories) else None  # a line through one point is not seen
     for history in histories if len(runs) > 1 else ():
-        faint = 0.4 if len(runs) >= MANY else 1
-        panel.plot(*zip(*(point.values() for point in history), strict=True), color=color, lw=0.8, alpha=faint)
+        look = dict(color=color, lw=0.8, alpha=0.4 if len(runs) >= MANY else 1, marker=dot, ms=3)
+        panel.plot(*zip(*(point.values() for point in history), strict=True), **look)
     x, values = on_common_steps(histories, to_the_last=True)
     if len(runs) >= MANY:
         middle, low, high = over_seeds(values)
         panel.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
     else:
         middle = values.mean(0)
-    panel.plot(x, middle, color=color, lw=2.8)
+    panel.plot(x, middle, color=color, lw=2.8, marker=dot)
 
 
 def draw_row(panel, row: int, returns: list[float], color: str, possible: tuple[float, float] | None) -> None:
@@ -208,7 +221,8 @@ def learning_curves(agents: dict[str, list[Run]]):
         draw_curves(panel, runs, colors[agent], units[-1])
         seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
         name, variant = in_words(agent, runs[0])
-        panel.set_title(f"{name}\n{variant}, {seeds}" if variant else f"{name}, {seeds}", fontsize=10)
+        title = f"{name}\n{textwrap.fill(f'{variant}, {seeds}', 45)}" if variant else f"{name}, {seeds}"
+        panel.set_title(title, fontsize=10)
         panel.set_xlabel("episodes" if units[-1] == "episodes" else "thousand steps")
         scale = 1 if units[-1] == "episodes" else 1000
         panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _, scale=scale: f"{at / scale:,.0f}"))

@@ -4,21 +4,25 @@ a classifier's confusion matrix."""
 import dataclasses
 import inspect
 import io
+import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from lab1.engine.config import UsageError, require
+from lab1.engine.config import UsageError, folder_name, require
 from lab1.engine.files import MISFITS, Run, in_words, read_object, that_fit
+from lab1.engine.finished import PLACES
 
 # One colour has one meaning in all labs: those of Okabe & Ito (2008), which colour-blind people can tell apart.
 PARTS = {"train": "#8c8c8c", "validation": "#0072b2", "test": "#000000"}
 NETWORKS = {"plain": "#d55e00", "residual": "#009e73"}
+# Runs that differ in these are of one experiment.
+ALIKE = (*PLACES, "precision")
 ALGORITHMS = {"ppo": "#cc79a7", "dqn": "#e69f00", "reinforce": "#56b4e9"}
 
 
@@ -51,7 +55,8 @@ class FigureConfig:
 
 
 def write_figures(figures: dict[str, Any], folder: Path) -> None:
-    """Write Matplotlib figures as PNG files, each under its name, and print where they are.
+    """Write Matplotlib figures as PNG files, each under its name, and print where they are. Flags in a name, as
+    ``by_experiment`` adds them, go into the figure's title as well.
 
     Raises:
         UsageError: where the folder cannot be made.
@@ -61,7 +66,9 @@ def write_figures(figures: dict[str, Any], folder: Path) -> None:
     except OSError as error:
         raise UsageError(f"--figures {folder} cannot be made: {error.strerror}") from None
     for name, figure in figures.items():
-        path = folder / f"{name}.png"
+        if flags := name.partition(", ")[2]:
+            figure.suptitle(f"{figure.get_suptitle()}\n{flags}")
+        path = folder / f"{folder_name(name.replace(', ', '-').replace(' ', '-'))}.png"
         write_png(figure, path)
         print(path)
 
@@ -92,7 +99,8 @@ def legend_below(figure: Any, handles: dict[str, Any], title: str | None = None)
 
 def read_runs(folder: Path) -> list[Run]:
     """The results of every finished run under a folder, by name of the run; a network that is part of a sweep has its
-    place in the sweep's figure and is left out, and so are published runs that lie under a folder of others.
+    place in the sweep's figure and is left out, and so are published runs that lie under a folder of others, and dry
+    runs where there are true ones.
 
     A ``results.json`` that cannot be read is passed over with a line on standard error.
 
@@ -114,7 +122,11 @@ def read_runs(folder: Path) -> list[Run]:
             print(f"passing over a run: {error}", file=sys.stderr)
     require(len(runs) > 0, f"{folder} holds no finished run that can be read")
     series = {folder for folder, run in runs.items() if "runs" in run}
-    return [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
+    alone = [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
+    true = [run for run in alone if not run.get("config", {}).get("dry_run")]
+    if 0 < len(true) < len(alone):
+        print(f"leaving out dry runs: {len(alone) - len(true)}", file=sys.stderr)
+    return true or alone
 
 
 def draw(figures: Callable[[list[Run]], dict[str, Any]], runs: list[Run]) -> dict[str, Any]:
@@ -140,12 +152,64 @@ def draw(figures: Callable[[list[Run]], dict[str, Any]], runs: list[Run]) -> dic
     return figures(fit)
 
 
-def by_experiment(runs: list[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in nothing but the seed, under the name that they share."""
+def by_experiment(runs: list[Run], compared: Collection[str] | None = None) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but the seed, under the name that they share. Where flags that a name does not tell
+    make several experiments of it (see ``experiments``), each has them after its name: ``mlp-128-64, epochs 3``. A
+    series is an experiment by itself."""
     groups = defaultdict(list)
     for run in runs:
-        groups[run["name"].split("-seed")[0]].append(run)
+        groups[run["name"] if "runs" in run else run["name"].split("-seed")[0]].append(run)
+    split = {name: {"": same} if "runs" in same[0] else experiments(same, compared) for name, same in groups.items()}
+    return {", ".join(filter(None, (name, flags))): same for name in split for flags, same in split[name].items()}
+
+
+def experiments(runs: list[Run], compared: Collection[str] | None = None) -> dict[str, list[Run]]:
+    """Runs that differ in nothing but the seed, by the flags in which they differ from the others: ``epochs 3``, and
+    ``""`` where there is one experiment. Of a command that was given twice the newer run alone counts: it is no second
+    seed. A flag that an older run does not know, the place of a run, and its precision tell nothing apart.
+
+    Args:
+        compared: the flags that make an experiment another one (default: all).
+    """
+    found: list[tuple[dict[str, Any], dict[str, Run]]] = []  # flags and runs of each experiment
+    for run in runs:
+        known = {flag: _without_seed(value) for flag, value in run["config"].items() if flag not in ALIKE}
+        flags = {flag: value for flag, value in known.items() if flag != "seed" and flag in (compared or known)}
+        for experiment in found:
+            if all(experiment[0].get(flag, value) == value for flag, value in flags.items()):
+                break
+        else:
+            found.append(experiment := ({}, {}))
+        settings, members = experiment
+        settings |= flags
+        rest = {flag: value for flag, value in known.items() if flag not in flags}
+        same = json.dumps(rest if "seed" in rest else len(members), sort_keys=True)
+        members[same] = max(run, members.get(same, run), key=_number)
+    groups = defaultdict(list)
+    for settings, members in found:
+        others = [other for other, _ in found if other is not settings]
+        differ = [f for f in settings if any(f in other and other[f] != settings[f] for other in others)]
+        groups[", ".join(filter(None, (_flag_in_words(flag, settings[flag]) for flag in differ)))] += members.values()
     return groups
+
+
+def _number(run: Run) -> tuple[int, str]:
+    """Grows from run to run of a command: ``mlp-seed0``, ``mlp-seed0-2``, ``mlp-seed0-10``."""
+    name = run.get("name", "")
+    return len(name), name
+
+
+def _without_seed(value: Any) -> Any:
+    """A flag's value; of the name of a run, what it shares with those of other seeds."""
+    return value.split("-seed")[0] if isinstance(value, str) else value
+
+
+def _flag_in_words(flag: str, value: Any) -> str:
+    """``learning rate 0.1``, ``augment``, or nothing for a flag that is not set."""
+    if value is None or value is False:
+        return ""
+    words = [flag.replace("_", " "), *(value if isinstance(value, list) else () if value is True else (value,))]
+    return " ".join(map(str, words))
 
 
 def confusion_figure(confusion: np.ndarray, classes: list[str]):

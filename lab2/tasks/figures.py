@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.figures import PARTS
+from lab1.engine.figures import PARTS, experiments
 from lab1.engine.metrics import mean_interval, paired_interval
 from lab2.tasks.runs import classification_rows, newest
 
@@ -141,6 +141,8 @@ def choice_figure(dataset: str, runs: list[Run]):
     groups = defaultdict(list)
     for run in sorted(runs, key=choice_order):
         groups[choice_kind(run)].append(run)
+    split = {kind: experiments(same) for kind, same in groups.items()}
+    groups = {", ".join(filter(None, (kind, flags))): same for kind in split for flags, same in split[kind].items()}
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.7 + 0.65 * len(groups)), layout="constrained")
     for place, same in enumerate(groups.values()):
         for part, offset in (("validation", -0.17), ("test", 0.17)):
@@ -222,10 +224,16 @@ def search_runs(runs: list[Run]) -> list[tuple[str, Run]]:
     ordered = sorted(runs, key=lambda run: (run["config"]["finetune"], run["config"]["model"], run["config"]["seed"]))
     several = len({names_of(run) for run in runs}) > 1
     seeds = len({run["config"]["seed"] for run in runs if run["config"]["finetune"]}) > 1
-    named = []
+    groups = defaultdict(list)
     for run in ordered:
-        tuned = ", fine-tuned" + f", seed {run['config']['seed']}" * seeds if run["config"]["finetune"] else ""
-        named.append((f", {names_of(run)}" * several + tuned, run))
+        tuned = ", fine-tuned" if run["config"]["finetune"] else ""
+        groups[f", {names_of(run)}" * several + tuned].append(run)
+    named = []
+    for label, same in groups.items():
+        for flags, alike in experiments(same).items():
+            for run in alike:
+                seed = f"seed {run['config']['seed']}" if seeds and run["config"]["finetune"] else ""
+                named.append((label + "".join(f", {more}" for more in (seed, flags) if more), run))
     return named
 
 

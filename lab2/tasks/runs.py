@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab1.engine.config import RunConfig, UsageError
+from lab1.engine.figures import experiments
 from lab1.engine.files import read_object, that_fit
 from lab1.engine.finished import PLACES
 
@@ -95,8 +96,9 @@ def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
-    standard deviations (``sd``) where there are several. ``same`` are the runs of a row. ``chosen`` is, of the rows of
-    a method and a model, the one whose validation accuracy is the highest in the mean."""
+    standard deviations (``sd``) where there are several. ``same`` are the runs of a row, ``flags`` what else tells it
+    from others. ``chosen`` is, of the rows of a method and a model, the one whose validation accuracy is the highest in
+    the mean."""
     order = ("tfidf", "features", "lora", "finetune")
     groups = defaultdict(list)
     for run in newest(runs):
@@ -106,8 +108,10 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         training = (settings["learning_rate"], settings["epochs"], settings.get("select", "loss")) if learns else ()
         groups[order.index(method), "" if method == "tfidf" else Path(settings["model"]).name, training].append(run)
     rows = []
-    for (place, model, training), same in sorted(groups.items()):
-        row = {"method": order[place], "model": model, "training": training, "runs": len(same), "same": same}
+    split = [(*key, flags, same) for key in sorted(groups) for flags, same in experiments(groups[key]).items()]
+    for place, model, training, flags, same in split:
+        row = {"method": order[place], "model": model, "training": training, "flags": flags}
+        row |= {"runs": len(same), "same": same}
         row["trainable_parameters"] = same[0]["test"]["trainable_parameters"]
         row["validation"] = statistics.fmean(run["validation"]["accuracy"] for run in same)
         for name in ("accuracy", "macro_f1"):
@@ -139,5 +143,6 @@ def _lines(runs: list[dict[str, Any]]) -> list[str]:
         rate, epochs, select = row["training"] or ("", "", "")
         numbers = f"{row['macro_f1']:10.4f}{row['trainable_parameters']:12,d}{row['seconds']:9.1f}"
         training = f"{rate and f'{rate:g}':>7s}{epochs:>7}{select:>9s}{row['runs']:5d}"
-        lines.append(f"{name:28s}{training}{100 * row['validation']:10.2f} %{accuracy:>17s}{numbers}")
+        line = f"{name:28s}{training}{100 * row['validation']:10.2f} %{accuracy:>17s}{numbers}  {row['flags']}"
+        lines.append(line.rstrip())
     return lines

@@ -40,10 +40,10 @@ WEAK = trained("gpt-decay0.1-seed0", [(3.5, 2.8), (1.9, 2.1)], interval=60, deca
 def test_one_figure_for_a_model_whatever_its_seed_and_weight_decay():
     other_seed = trained("gpt-seed1", [(4, 3)])
     news = trained("gpt-news-seed0", [(4, 3)], text="news.csv")
-    again = trained("gpt-seed0", [(4, 3)], steps=200)  # of the same name, which one figure has to hold
+    again = trained("gpt-seed0-2", [(4, 3)], steps=200)  # of the same name, and another experiment
     figures = plot.models([WEAK, STRONG, news, other_seed])
     assert figures == {"gpt": [STRONG, other_seed, WEAK], "gpt-news": [news]}
-    assert plot.models([STRONG, again]) == {"gpt": [STRONG, again]}
+    assert plot.models([STRONG, again]) == {"gpt, steps 100": [STRONG], "gpt, steps 200": [again]}
 
 
 def test_learning_curves_by_hand():

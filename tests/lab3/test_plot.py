@@ -43,6 +43,20 @@ def test_which_run_is_on_which_figure():
     }
 
 
+def test_other_flags_make_another_agent():
+    short = run("ppo-CartPole-v1-seed0", [1], 3, steps=2000)
+    long = run("ppo-CartPole-v1-seed0-2", [1, 2], 3, steps=5000)
+    (agents,) = plot.panels([short, long]).values()
+    assert agents == {"ppo, steps 2000": [short], "ppo, steps 5000": [long]}
+    figure = plot.learning_curves(agents)
+    first, second, tests = figure.get_axes()
+    assert [panel.get_title() for panel in (first, second)] == ["PPO\nsteps 2000, 1 seed", "PPO\nsteps 5000, 1 seed"]
+    assert [label.get_text() for label in tests.get_yticklabels()] == ["PPO, steps 2000", "PPO, steps 5000"]
+    assert first.lines[0].get_color() == ALGORITHMS["ppo"]
+    # One evaluation is a dot, as no line goes through it.
+    assert [panel.lines[0].get_marker() for panel in (first, second)] == ["o", "None"]
+
+
 def test_curves_intervals_and_test_returns_by_hand():
     agents = {
         "ppo": [run("a", [0, 20], 30, threshold=25.0), run("b", [10, 40, 70], 50)],

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab1.engine.config import UsageError
-from lab1.engine.figures import draw, legend_below, read_runs
+from lab1.engine.figures import by_experiment, draw, experiments, legend_below, read_runs, write_figures
 
 RUN = {"script": "lab1/train_mlp.py", "config": {}, "dataset": "mnist", "test": {"loss": 0.5}}
 BROKEN = {
@@ -54,6 +54,76 @@ def test_what_cannot_be_drawn_is_left_out(capsys):
     assert [line.split(":")[0] for line in lines] == ["passing over b", "passing over c"]
     with pytest.raises(UsageError, match="there is no run that can be drawn"):
         draw(figures, runs[1:])
+
+
+def run(name, **config):
+    return {"name": name, "config": {"epochs": 20, "augment": False, "seed": 0} | config}
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_experiment():
+    runs = [run("mlp-seed0"), run("mlp-seed1", seed=1, device="cpu", precision="bf16"), run("mlp-wide-seed0")]
+    assert by_experiment(runs) == {"mlp": runs[:2], "mlp-wide": runs[2:]}
+
+
+def test_other_flags_make_another_experiment_though_the_name_is_the_same():
+    few, many = run("mlp-seed0", epochs=2), run("mlp-seed0-2")
+    more, noisy = run("mlp-seed1", seed=1), run("mlp-seed0-3", augment=True, epochs=2)
+    assert by_experiment([few, many, noisy, more]) == {
+        "mlp, epochs 2": [few],
+        "mlp, epochs 20": [many, more],
+        "mlp, epochs 2, augment": [noisy],
+    }
+    assert experiments([many, more]) == {"": [many, more]}
+    assert experiments([few, many, noisy, more], compared=("epochs",)) == {
+        "epochs 2": [few, noisy],
+        "epochs 20": [many, more],
+    }
+
+
+def test_of_a_command_that_was_given_again_the_newest_run_alone_counts():
+    again = [run(f"mlp-seed0{number}") for number in ("", "-10", "-2")]
+    assert by_experiment([*again, run("mlp-seed1", seed=1)]) == {"mlp": [again[1], run("mlp-seed1", seed=1)]}
+
+
+def test_a_flag_that_older_runs_do_not_know_tells_nothing_apart():
+    old = run("mlp-seed0")
+    new = [run(f"mlp-seed{seed}", seed=seed, init="he") for seed in (1, 2)]
+    other = run("mlp-seed3", seed=3, init="zero")
+    assert by_experiment([old, *new]) == {"mlp": [old, *new]}
+    # Not even where it stands between two that do differ.
+    assert by_experiment([old, *new, other]) == {"mlp, init he": [old, *new], "mlp, init zero": [other]}
+
+
+def test_runs_that_use_runs_of_other_seeds_are_one_experiment():
+    runs = [run(f"detect-seed{seed}", seed=seed, run=f"mlp-seed{seed}") for seed in (0, 1)]
+    assert by_experiment(runs) == {"detect": runs}
+    other = run("detect-seed2", seed=2, run="mlp-wide-seed2")
+    assert list(by_experiment([*runs, other])) == ["detect, run mlp", "detect, run mlp-wide"]
+
+
+def test_a_series_is_an_experiment_by_itself():
+    first, second = ({"name": f"depth-seed{number}", "config": {"epochs": 1}, "runs": []} for number in (1, 2))
+    assert by_experiment([first, second]) == {"depth-seed1": [first], "depth-seed2": [second]}
+
+
+def test_flags_in_a_name_are_in_the_figures_title(tmp_path, capsys):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.suptitle("MLP on MNIST")
+    write_figures({"mlp, epochs 2, hidden 64 64": figure}, tmp_path)
+    assert figure.get_suptitle() == "MLP on MNIST\nepochs 2, hidden 64 64"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlp-epochs-2-hidden-64-64.png"]
+
+
+def test_dry_runs_are_left_out_beside_true_ones(tmp_path, capsys):
+    dry = RUN | {"config": {"dry_run": True}}
+    write(tmp_path, {"dry-run-a": json.dumps(dry)})
+    assert read_runs(tmp_path) == [dry | {"name": "dry-run-a"}]
+    assert capsys.readouterr().err == ""
+    write(tmp_path, {"b": json.dumps(RUN)})
+    assert read_runs(tmp_path) == [RUN | {"name": "b"}]
+    assert capsys.readouterr().err == "leaving out dry runs: 1\n"
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,24 @@ def test_controls_have_rows_of_their_own():
     ]
 
 
+def test_other_flags_are_no_other_seed():
+    runs = [answered(0.5, 0.5, seed, epochs=epochs) for seed, epochs in ((0, 1), (1, 1), (0, 3))]
+    (panel,) = figures.choice_figure("codah", runs).axes
+    assert rows_of(panel) == [
+        "fine-tuned, cross-entropy\nmini, epochs 1, 2 runs",
+        "fine-tuned, cross-entropy\nmini, epochs 3, 1 run",
+    ]
+    small = classified("lora", 60)
+    small["config"]["batch_size"] = 8
+    large = classified("lora", 70, seed=1)
+    large["config"]["batch_size"] = 64
+    rows = figures.classification_rows([small, large])
+    assert [(row["flags"], row["runs"], row["chosen"]) for row in rows] == [
+        ("batch size 8", 1, False),
+        ("batch size 64", 1, True),
+    ]
+
+
 def test_multiple_choice_by_hand():
     runs = [answered(0.5, value, seed) for seed, value in enumerate((0.5, 0.52, 0.54))]
     runs += [answered(0.6, 0.61, loss="margin"), answered(0.3, 0.28, method="likelihood", model="runs/gpt-seed0")]
@@ -215,6 +233,9 @@ def test_what_search_compares_with_several_seeds_and_models():
     assert names[3:] == [
         f"{system}: fine-tuned, seed {seed} minus as it is" for seed in (0, 1) for system in ("dense", "hybrid")
     ]
+    short, long = (AFTER | {"config": AFTER["config"] | {"epochs": epochs}} for epochs in (1, 4))
+    lines = [name for name, _ in figures.search_lines([short, long])]
+    assert lines == ["BM25", *(f"{s}, fine-tuned, epochs {n}" for n in (1, 4) for s in ("dense", "hybrid"))]
     large = BEFORE | {"config": BEFORE["config"] | {"model": "hub/large"}}
     lines = [name for name, _ in figures.search_lines([BEFORE, large])]
     assert lines == ["BM25", "dense, large", "hybrid, large", "dense, mini", "hybrid, mini"]
