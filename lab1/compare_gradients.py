@@ -66,6 +66,7 @@ class Config(SeriesConfig):
         require(len(set(depths)) == len(depths), f"--depths {' '.join(map(str, depths))}: one is there twice")
         require(self.iterations >= 1, f"--iterations {self.iterations}: at least 1 is needed")
         for depth, seed in itertools.product(self.depths, self.seeds):
+            require(depth >= 1, f"--depths {depth}: at least 1 block is needed")
             self.network(depth, seed, "plain").check()
 
     def network(self, depth: int, seed: int, network: str):

@@ -87,7 +87,7 @@ def detect_with(config: Config, images, device) -> dict:
     from lab1.engine import logbook
     from lab1.images.batches import ABOUT
 
-    source = find_run(config.run, config.runs_folder(), config.published_folder())
+    source = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(source / "best.pt", device, **ABOUT)
     classes = about["classes"][:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about['dataset']}, not on digits")

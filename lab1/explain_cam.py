@@ -99,7 +99,7 @@ def main(config: Config) -> dict:
     from lab1.images.batches import ABOUT
 
     device = prepare(config)
-    source = find_run(config.run, config.runs_folder(), config.published_folder())
+    source = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(source / "best.pt", device, **ABOUT)
     kind, dataset = type(model).__name__, about["dataset"]
     article = "an" if kind == "MLP" else "a"

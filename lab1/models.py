@@ -73,8 +73,8 @@ class MLP(nn.Module):
                 at += 1
         require(
             not residual or any(isinstance(layer, ResidualBlock) for layer in layers),
-            f"no two of the hidden layers {hidden[1:]} keep the width, so no residual connection fits: "
-            "use three equal ones or more, such as 128 128 128",
+            f"no two of the hidden layers {hidden[1:]} keep the width of the one before, so no residual connection "
+            "fits: use three equal ones or more, such as 128 128 128",
         )
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-2], sizes[-1])

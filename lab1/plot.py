@@ -21,7 +21,6 @@ from lab1.engine.figures import (
     by_experiment,
     draw,
     legend_below,
-    read_runs,
     write_figures,
 )
 from lab1.engine.launch import launch
@@ -275,7 +274,7 @@ def main(config: Config) -> None:
 
     matplotlib.use("Agg")
     matplotlib.rcParams["font.size"] = 11
-    runs = [run for run in read_runs(config.runs_folder()) if "history" in run or run.get("script") in FIGURES]
+    runs = [run for run in config.read() if "history" in run or run.get("script") in FIGURES]
     write_figures(draw(figures_of, runs), config.figures_folder())
 
 

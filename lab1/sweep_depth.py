@@ -123,6 +123,7 @@ class Config(SeriesConfig, TrainConfig):
         for run in networks(self):
             pairs = self.family == "cnn" or (run["depth"] >= 2 and run["depth"] % 2 == 0)
             require(pairs, f"--depths {run['depth']}: an MLP needs an even depth from 2 on, two layers to a block")
+            require(run["depth"] >= 1, f"--depths {run['depth']}: at least 1 block is needed")
             run_config(self, Path(), **run).check()
 
     def describe(self) -> str:

@@ -100,7 +100,7 @@ def load_model(config: Config, device, download: bool):
         config.run = config.default_run()  # what was used, not what was asked for
         if config.run == PUBLISHED:
             print(f"{RUN} is not trained yet. Taking {PUBLISHED} instead, a smaller GPT, published.", file=sys.stderr)
-    folder = find_run(config.run, config.runs_folder(), config.published_folder())
+    folder = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(folder / "best.pt", device)
     learned = read_object(folder / "config.json").get("text")
     require(

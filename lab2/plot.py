@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.figures import PARTS, FigureConfig, by_experiment, draw, read_runs, write_figures
+from lab1.engine.figures import PARTS, FigureConfig, by_experiment, draw, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -151,7 +151,7 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    write_figures(draw(figures_of, read_runs(config.runs_folder())), config.figures_folder())
+    write_figures(draw(figures_of, config.read()), config.figures_folder())
 
 
 def figures_of(runs: list[Run]) -> dict[str, Any]:

@@ -160,6 +160,7 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     import torch
 
+    from lab1.engine.network import Unavailable
     from lab2.language import tokens
     from lab2.language.corpus import ConsecutiveWindows, RandomWindows, ShuffledWindows
     from lab2.models import GPT
@@ -172,7 +173,10 @@ def set_up(config: Config) -> tuple[Any, tuple]:
     parts = corpus.parts()
     # Characters of the whole text, so that every part can be read; byte pairs of what is learned from alone.
     learned = corpus.text if config.tokenizer == "characters" else parts["train"]
-    tokenizer = tokens.make(config.tokenizer, learned, config.data_folder(), download)
+    try:
+        tokenizer = tokens.make(config.tokenizer, learned, config.data_folder(), download)
+    except Unavailable as error:
+        raise Unavailable(f"--tokenizer {config.tokenizer}: {error}; characters and bpe-512 need none") from None
     encoded = {name: torch.tensor(tokenizer.encode(part), device=device) for name, part in parts.items()}
     steps, interval = (6, 3) if config.dry_run else (config.steps, config.eval_interval)
     windows = ShuffledWindows if config.uses("shuffling") else RandomWindows

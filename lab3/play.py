@@ -140,7 +140,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     env_id = vector.find_id(config.env or "CartPole-v1")
     agent = None
     if not config.random:
-        run = find_run(config.run, config.runs_folder(), config.published_folder())
+        run = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
         agent = load_agent(run, device, config.actions, seeds[2])
         require(config.env is None or env_id == agent.env_id, f"--env {config.env}: it plays {agent.env_id}")
         env_id = agent.env_id

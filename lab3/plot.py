@@ -27,7 +27,6 @@ from lab1.engine.figures import (
     by_experiment,
     draw,
     legend_below,
-    read_runs,
     write_figures,
 )
 from lab1.engine.launch import launch
@@ -315,7 +314,7 @@ def main(config: Config) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    write_figures(draw(figures_of, read_runs(config.runs_folder())), config.figures_folder())
+    write_figures(draw(figures_of, config.read()), config.figures_folder())
 
 
 def figures_of(runs: list[Run]) -> dict[str, Any]:

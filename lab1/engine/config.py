@@ -232,9 +232,12 @@ def folder_name(description: str) -> str:
     return beginning[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
 
 
-def find_run(run: str, runs_folder: Path, published: Path | None = None) -> Path:
+def find_run(run: str, runs_folder: Path, published: Path | None = None, offer: str = "config.json") -> Path:
     """The folder of a run given by its path or by its name under ``runs_folder``; for scripts that only read it, under
     the folder of the ``published`` ones too.
+
+    Args:
+        offer: a file, such as best.pt, that a run must have for the message to name it among those that are there.
 
     Raises:
         UsageError: where there is none; the message has the nearest name, and a few that are there.
@@ -244,13 +247,14 @@ def find_run(run: str, runs_folder: Path, published: Path | None = None) -> Path
         with contextlib.suppress(OSError):  # a name that the file system does not take is no run's
             if (folder / "config.json").is_file():
                 return folder
-    names = [sorted(path.parent.name for path in folder.glob("*/config.json")) for folder in folders]
+    names = [sorted(path.parent.name for path in folder.glob(f"*/{offer}")) for folder in folders]
     names = [[name for name in found if not BEING_MADE.fullmatch(name)] for found in names]
     near = difflib.get_close_matches(run, [name for found in names for name in found], n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
     # One of each experiment's seeds is enough.
     names = [list({name.split("-seed")[0]: name for name in reversed(found)}.values())[::-1] for found in names]
     shown = [f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" for found in names]
-    known = [f"there are: {shown[0]}" if names[0] else "it holds no run yet"]
+    none = "it holds no run yet" if offer == "config.json" else f"it holds no run with a {offer} yet"
+    known = [f"there are: {shown[0]}" if names[0] else none]
     known += [f"published are: {each}" for each in shown[1:] if each]
     raise UsageError(f"no run {run!r} here or in {runs_folder}{guess} ({'; '.join(known)})")

@@ -50,6 +50,19 @@ class FigureConfig:
         published = self.runs_folder().resolve() == (self._lab() / "model" / "published").resolve()
         return (self._lab() if published else self.runs_folder()) / "figures"
 
+    def read(self) -> list[Run]:
+        """The runs to draw (see ``read_runs``), without those of other labs.
+
+        Raises:
+            UsageError: where there is none.
+        """
+        runs, lab = read_runs(self.runs_folder()), self._lab().name
+        owners = [str(run.get("script", "")).rpartition("/")[0] for run in runs]
+        others = sorted(set(owners) - {lab, ""})
+        own = [run for run, owner in zip(runs, owners, strict=True) if owner in (lab, "")]
+        require(len(own) > 0, f"{self.runs_folder()} holds runs of {' and '.join(others)} alone; use its plot.py")
+        return own
+
     def _lab(self) -> Path:
         return Path(inspect.getfile(type(self))).resolve().parent
 

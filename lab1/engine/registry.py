@@ -4,6 +4,7 @@ Nothing is ever imported by a name that stands in a file: a class is known here 
 imported, such as ``lab1.models``.
 """
 
+import contextlib
 import functools
 import inspect
 import io
@@ -16,7 +17,7 @@ from torch import nn
 
 from lab1.engine import checkpoint
 from lab1.engine.config import RunFailed, UsageError, require
-from lab1.engine.files import MISFITS, in_words, reason
+from lab1.engine.files import MISFITS, in_words, read_object, reason
 
 Network = TypeVar("Network", bound=type[nn.Module])
 NETWORKS: dict[str, type[nn.Module]] = {}
@@ -142,6 +143,17 @@ def _require_finite(model: nn.Module, path: Path) -> None:
         require(bool(parameter.isfinite().all()), f"{path} is of no use: its weights {name} are not finite")
 
 
+def _series(folder: Path) -> str | None:
+    """What to say of a folder without weights that holds several runs; None of any other."""
+    inside = sorted(path.parent for path in folder.glob("*/best.pt"))
+    if inside:
+        return f"{folder} holds several runs; name one of them, such as {inside[0]}"
+    with contextlib.suppress(UsageError, OSError):
+        if "runs" in read_object(folder / "results.json"):
+            return f"{folder} is of several runs, and keeps the weights of none; name a single run"
+    return None
+
+
 def load(
     path: Path,
     device: torch.device | str = "cpu",
@@ -164,7 +176,7 @@ def load(
     try:
         content = checkpoint.load(path, device)
     except FileNotFoundError:
-        raise UsageError(missing or f"no file {path}; train a network first") from None
+        raise UsageError(_series(path.parent) or missing or f"no file {path}; train a network first") from None
     except checkpoint.UnreadableCheckpoint as error:
         raise RunFailed(f"{error}; try again") from None
     except checkpoint.BrokenCheckpoint as error:

@@ -218,10 +218,22 @@ class Run:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             **self.outcome(),
             "test": test,
+            **self._earlier_tests(),
             "history": self.history,
             "environment": logbook.environment(self.device),
         }
         logbook.write_results(results, self.folder / "results.json")
+
+    def _earlier_tests(self) -> dict[str, Any]:
+        """``earlier_tests`` of a run that was tested before it was made longer: whoever chooses its length by them has
+        chosen on the test set."""
+        before = finished.read_results(self.config, self.folder) or {}
+        tests, unit = list(before.get("earlier_tests", [])), "steps" if "steps" in before else "epochs"
+        if "test" in before and before.get(unit) != self.clock():
+            numbers = {name: value for name, value in before["test"].items() if isinstance(value, int | float)}
+            tests.append({unit: before.get(unit), "test": numbers})
+            self.say(f"this run was tested before, after {unit[:-1]} {before.get(unit)}; results.json keeps both tests")
+        return {"earlier_tests": tests} if tests else {}
 
     def bar(self, total: int, done: int) -> tqdm:
         """A progress bar; one below the other where runs are made side by side."""

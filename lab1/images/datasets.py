@@ -71,7 +71,7 @@ def load(name: str, data_dir: Path, channels: int, size: int, download: bool = T
         UsageError: where its files are missing, incomplete or damaged; the message says what to do.
     """
     fitting = [known for known, (_, its_channels) in DATASETS.items() if its_channels in (channels, None)]
-    require(name in ("auto", *fitting), f"--dataset {name}: use {', '.join(fitting[:-1])} or {fitting[-1]}")
+    require(name in ("auto", *fitting), f"--dataset {name}: use {', '.join(['auto', *fitting[:-1]])} or {fitting[-1]}")
     offered = {"data_dir": Path(data_dir), "download": download, "channels": channels, "size": size}
     with first_process_first():
         if name != "auto":

@@ -40,6 +40,8 @@ class DQNTrainer(RLTrainer):
         """
         config = self.config
         self.open()
+        if config.steps <= config.learning_starts:
+            self.say(f"nothing is learned before step {config.learning_starts:,} (--learning-starts)")
         # Hidden units that are never active leave numbers in Adam's averages that get ever smaller, and the smallest
         # that there are, the denormal ones, slow arithmetic down several times.
         torch.set_flush_denormal(True)

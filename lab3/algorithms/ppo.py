@@ -50,6 +50,9 @@ class PPOTrainer(RLTrainer):
             RunFailed: where a loss is not finite.
         """
         self.open()
+        rollout = self.config.rollout * self.config.num_envs
+        if self.config.steps < rollout:
+            self.say(f"one rollout, the least to learn from, has {rollout:,} steps, not {self.config.steps:,}")
         with self.signals, self._progress() as bar:
             self.begin()
             while not self.finished():

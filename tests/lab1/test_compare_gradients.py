@@ -237,7 +237,7 @@ def test_a_network_that_fails_has_a_start_and_no_end(images, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--depths", "0"], "--depth 0: at least 1 block is needed"),
+        (["--depths", "0"], "--depths 0: at least 1 block is needed"),
         (["--depths"], "--depths: at least one is needed"),
         (["--seeds"], "--seeds: at least one is needed"),
         (["--depths", "5", "20", "5"], "--depths 5 20 5: one is there twice"),

@@ -202,8 +202,8 @@ def test_train_images_is_a_stratified_part_with_the_same_test(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--depths", "0"], "--depth 0: at least 1 block is needed"),
-        (["--depths", "5", "-1"], "--depth -1"),
+        (["--depths", "0"], "--depths 0: at least 1 block is needed"),
+        (["--depths", "5", "-1"], "--depths -1"),
         (["--depths", "5", "5"], "--depths 5 5: one is there twice"),
         (["--family", "mlp", "--depths", "5"], "--depths 5: an MLP needs an even depth"),
         (["--family", "mlp", "--depths", "0"], "--depths 0: an MLP needs an even depth"),
@@ -339,4 +339,4 @@ def test_dry_run_as_it_is_typed(run_script, tmp_path):
 def test_a_mistake_is_one_line_and_exit_2(run_script, tmp_path):
     done = run_script("lab1/sweep_depth.py", "--depths", 0, "--model-dir", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --depth 0: at least 1 block is needed\n"
+    assert done.stderr == "error: --depths 0: at least 1 block is needed\n"

@@ -153,7 +153,7 @@ def test_weights_chosen_early_are_marked_on_the_left_alone():
 
 
 def test_published_runs_of_one_model_are_on_one_figure():
-    runs = plot.read_runs(plot.Config().runs_folder())
+    runs = plot.Config().read()
     trained = plot.models([run for run in runs if run["script"] == "lab2/train_gpt.py"])
     assert {name: len(same) for name, same in trained.items()} == {
         "gpt-6x192": 2,

@@ -382,6 +382,8 @@ def test_best_pt_holds_what_reads_and_writes_text(rhymes, tmp_path, tokenizer, m
         (["--learning-rate", "nan"], "--learning-rate nan: a positive number"),
         (["--weight-decay", "-1"], "--weight-decay -1.0: 0 or a positive"),
         (["--dry-run", "--tokenizer", "openai-community/gpt2"], "gpt2 and is not downloaded in a dry run"),
+        (["--dry-run", "--tokenizer", "word"], "--tokenizer word: word ("),
+        (["--dry-run", "--tokenizer", "word"], "put its files there; characters and bpe-512 need none"),
         (["--preset", "huge"], "--preset"),
         (["--without", "muon"], "--without muon: it needs --preset modern"),
         (["--preset", "modern", "--without", "muon", "muon"], "--without muon muon: one is there twice"),

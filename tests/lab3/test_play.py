@@ -227,6 +227,7 @@ def test_in_a_window(monkeypatch):
         (["--run", "x", "--random"], "either --run RUN is needed or --random"),
         (["--run", "x", "--env", "CartPole-v1"], "--env CartPole-v1: a run plays in its own"),
         (["--run", "nowhere"], "no run 'nowhere'"),
+        (["--run", "compare-CartPole-v1"], "compare-CartPole-v1 is of several runs, and keeps the weights of none"),
         (["--random", "--env", "Chess-v0"], "--env Chess-v0"),
         (["--random", "--episodes", "0"], "--episodes 0: at least 1 is needed"),
         (["--random", "--output", "a.avi"], "--output a.avi: a name that ends in .gif, .mp4 or .json"),

@@ -257,7 +257,7 @@ def test_the_script(run_script, tmp_path):
 
 
 def test_every_published_run_can_be_read_and_drawn():
-    runs = plot.read_runs(plot.Config().runs_folder())
+    runs = plot.Config().read()
     for run in runs:
         if "runs" in run:
             assert json.loads(json.dumps(compare_agents.summary(run["runs"]))) == run["summary"]

@@ -275,6 +275,18 @@ def test_ppo_counts_its_updates(tmp_path):
     assert state["step"] == 72
 
 
+def test_too_few_steps_to_learn_from_are_said(tmp_path, capsys):
+    ppo(tmp_path, steps=31).train()
+    assert "one rollout, the least to learn from, has 32 steps, not 31" in capsys.readouterr().out
+    ppo(tmp_path, steps=32).train()
+    dqn(tmp_path, steps=51, learning_starts=50).train()
+    out = capsys.readouterr().out
+    assert "the least to learn from" not in out
+    assert "nothing is learned" not in out
+    dqn(tmp_path, steps=50, learning_starts=50).train()
+    assert "nothing is learned before step 50 (--learning-starts)" in capsys.readouterr().out
+
+
 def test_ppo_leaves_out_the_rows_in_which_an_environment_only_resets(tmp_path):
     trainer = ppo(tmp_path, steps=4_000, rollout=64, evaluations=1)
     trainer.open()

@@ -309,7 +309,7 @@ def test_an_unknown_data_set_leaves_the_process_before_anything_is_loaded(run_sc
     folders = ("--model-dir", tmp_path / "runs", "--data-dir", tmp_path / "data")
     done = run_script(SCRIPT, "--dataset", "cifar", *folders, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --dataset cifar: use mnist, digits or folder\n"
+    assert done.stderr == "error: --dataset cifar: use auto, mnist, digits or folder\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -462,6 +462,13 @@ def test_a_run_that_is_not_there_gets_the_nearest_name_and_one_of_each_experimen
     known = "it holds no run yet; published are: a, b, c, d, dqn-seed0, ..."
     assert str(caught.value) == f"no run 'ppo-sed0' here or in {tmp_path / 'mine'}; did you mean ppo-seed0? ({known})"
     make_run(tmp_path / "mine" / "other")
+    with pytest.raises(UsageError) as caught:
+        find_run("nope", tmp_path / "mine", tmp_path / "published")
+    known = "it holds no run with a best.pt yet; published are: b"
+    (tmp_path / "published" / "b" / "best.pt").touch()
+    with pytest.raises(UsageError) as caught:
+        find_run("nope", tmp_path / "mine", tmp_path / "published", offer="best.pt")
+    assert str(caught.value) == f"no run 'nope' here or in {tmp_path / 'mine'} ({known})"
     with pytest.raises(UsageError) as caught:
         find_run("nope", tmp_path / "mine", tmp_path / "published")
     known = "there are: other; published are: a, b, c, d, dqn-seed0, ..."

@@ -151,6 +151,20 @@ def test_a_network_comes_back_from_its_file(tmp_path):
     assert "a network of class 'Linear' is none of this lab's" in refusal(registry.load, tmp_path / "best.pt")
 
 
+def test_a_folder_of_several_runs_says_so(tmp_path):
+    message = refusal(registry.load, tmp_path / "best.pt", missing="not trained yet")
+    assert message == "not trained yet"
+    (tmp_path / "results.json").write_text('{"runs": []}', encoding="utf-8")
+    message = refusal(registry.load, tmp_path / "best.pt")
+    assert message == f"{tmp_path} is of several runs, and keeps the weights of none; name a single run"
+    for name in ("plain-depth5-seed0", "plain-depth1-seed0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.pt").touch()
+    message = refusal(registry.load, tmp_path / "best.pt")
+    one = tmp_path / "plain-depth1-seed0"
+    assert message == f"{tmp_path} holds several runs; name one of them, such as {one}"
+
+
 def test_a_network_is_made_with_what_it_takes_of_what_is_offered():
     network = linear()
     assert registry.make(network, inputs=3, bias=False, depth=9).arguments == {

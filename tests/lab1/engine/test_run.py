@@ -251,6 +251,20 @@ def test_a_longer_run_shows_its_own_test_alone(tmp_path):
     assert points(tmp_path / "run")["loss/test"] == [(4, pytest.approx(found["loss"]))]
 
 
+def test_a_longer_run_keeps_the_tests_of_the_shorter_ones(tmp_path, capsys):
+    path, found = tmp_path / "run" / "results.json", []
+    finish(make_trainer(tmp_path))
+    for epochs in (3, 3, 5):  # the second of these changes nothing, and tests nothing
+        found.append(json.loads(path.read_text(encoding="utf-8")))
+        finish(make_trainer(tmp_path, epochs=epochs, resume=str(tmp_path / "run")))
+    numbers = [{name: each["test"][name] for name in ("loss", "accuracy", "macro_f1")} for each in found]
+    kept = [{"epochs": n, "test": test} for n, test in zip((2, 3), numbers, strict=False)]
+    assert [each.get("earlier_tests") for each in found] == [None, kept[:1], kept[:1]]
+    assert json.loads(path.read_text(encoding="utf-8"))["earlier_tests"] == kept
+    said = [line for line in capsys.readouterr().out.splitlines() if "before" in line]
+    assert said == [f"this run was tested before, after epoch {n}; results.json keeps both tests" for n in (2, 3)]
+
+
 def test_no_figure_can_cost_the_results(tmp_path, monkeypatch):
     def broken(*arguments):
         raise ValueError("no such font")

@@ -113,7 +113,7 @@ def test_where_cifar_cannot_be_had_the_shapes_take_its_place(tmp_path, cifar_fil
 @pytest.mark.parametrize("name", ["mnist", "digits", "cifar"])
 def test_a_data_set_of_grey_images_is_none_for_colour(cifar, name):
     message = refusal(datasets.load, name, cifar, channels=3, size=32)
-    assert message == f"--dataset {name}: use cifar10, shapes or folder"
+    assert message == f"--dataset {name}: use auto, cifar10, shapes or folder"
 
 
 @pytest.fixture

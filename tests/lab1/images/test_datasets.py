@@ -47,7 +47,7 @@ def test_the_test_part_of_the_digits_is_always_the_same(digits):
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):
-    assert refusal(datasets.load, "cifar", tmp_path, 1, 28) == "--dataset cifar: use mnist, digits or folder"
+    assert refusal(datasets.load, "cifar", tmp_path, 1, 28) == "--dataset cifar: use auto, mnist, digits or folder"
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_a_registered_data_set_is_loaded_by_its_name_for_its_channels_alone(regi
     assert (loaded.name, loaded.train_images.shape) == ("mine", (20, 1, 5, 4))
     assert asked == [(tmp_path, False)]
     assert load_mine(1, 2).name == "another"  # the function itself is as it was
-    assert refusal(datasets.load, "min", tmp_path, 1, 28) == "--dataset min: use mnist, digits, folder or mine"
-    assert refusal(datasets.load, "mine", tmp_path, 3, 32) == "--dataset mine: use cifar10, shapes or folder"
+    assert refusal(datasets.load, "min", tmp_path, 1, 28) == "--dataset min: use auto, mnist, digits, folder or mine"
+    assert refusal(datasets.load, "mine", tmp_path, 3, 32) == "--dataset mine: use auto, cifar10, shapes or folder"
     assert len(asked) == 2
 
 
