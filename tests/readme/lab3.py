@@ -287,7 +287,7 @@ def ppo(page: Page) -> None:
     settings = acrobot[0]["config"]
     page.says("{} passes over a rollout, lambda {}", settings["update_epochs"], settings["gae_lambda"])
     page.says("and entropy bonus {} were chosen", settings["entropy"])
-    page.leave("trials that are not published", r"on seeds 100 to 102, by test return")
+    page.leave("trials that are not published", r"on seeds 100 to 102, by test\s+return")
     page.says(
         "its test return is higher by {} [{}, {}] (paired, n = {} seeds)",
         *paired_interval(returns("dqn-Acrobot-v1"), returns("ppo-Acrobot-v1")),
