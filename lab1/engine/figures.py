@@ -21,9 +21,9 @@ from lab1.engine.finished import PLACES
 # One colour has one meaning in all labs: those of Okabe & Ito (2008), which colour-blind people can tell apart.
 PARTS = {"train": "#8c8c8c", "validation": "#0072b2", "test": "#000000"}
 NETWORKS = {"plain": "#d55e00", "residual": "#009e73"}
+ALGORITHMS = {"ppo": "#cc79a7", "dqn": "#e69f00", "reinforce": "#56b4e9"}
 # Runs that differ in these are of one experiment.
 ALIKE = (*PLACES, "precision")
-ALGORITHMS = {"ppo": "#cc79a7", "dqn": "#e69f00", "reinforce": "#56b4e9"}
 
 
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
@@ -56,11 +56,11 @@ class FigureConfig:
         Raises:
             UsageError: where there is none.
         """
-        runs, lab = read_runs(self.runs_folder()), self._lab().name
-        owners = [str(run.get("script", "")).rpartition("/")[0] for run in runs]
-        others = sorted(set(owners) - {lab, ""})
-        own = [run for run, owner in zip(runs, owners, strict=True) if owner in (lab, "")]
-        require(len(own) > 0, f"{self.runs_folder()} holds runs of {' and '.join(others)} alone; use its plot.py")
+        runs, others = read_runs(self.runs_folder()), {"lab1", "lab2", "lab3"} - {self._lab().name}
+        labs = [str(run.get("script")).partition("/")[0] for run in runs]  # a script of one's own is of none
+        own = [run for run, lab in zip(runs, labs, strict=True) if lab not in others]
+        theirs = " and ".join(sorted(others & set(labs)))
+        require(len(own) > 0, f"{self.runs_folder()} holds runs of {theirs} alone; use the plot.py there")
         return own
 
     def _lab(self) -> Path:

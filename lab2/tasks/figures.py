@@ -10,7 +10,7 @@ from typing import Any
 
 from lab1.engine.figures import PARTS, experiments
 from lab1.engine.metrics import mean_interval, paired_interval
-from lab2.tasks.runs import classification_rows, newest
+from lab2.tasks.runs import classification_rows
 
 Run = dict[str, Any]
 NEUTRAL = "#707070"  # of what is neither a part of the data nor anything else that has a colour of its own
@@ -46,8 +46,9 @@ def task_figures(runs: list[Run]) -> dict[str, Any]:
         "lab2/retrieve.py": ("retrieve", search_figure),
     }
     groups = defaultdict(list)
-    for run in newest([run for run in runs if run["script"] in makers]):
-        groups[run["script"], run["dataset"]].append(run)
+    for run in runs:
+        if run["script"] in makers:
+            groups[run["script"], run["dataset"]].append(run)
     found = {}
     for (script, dataset), same in sorted(groups.items()):
         name, make = makers[script]
@@ -82,8 +83,9 @@ def classification_figure(dataset: str, runs: list[Run]):
     classifier for each, where there is such a run."""
     from matplotlib import pyplot
 
-    layers = [run for run in runs if run["config"]["method"] == ["features"]]
-    rows, columns = [row for row in classification_rows(runs) if row["chosen"]], 2 if layers else 1
+    rows = [row for row in classification_rows(runs) if row["chosen"]]
+    layers = [run for row in rows if row["method"] == "features" for run in row["same"]]
+    columns = 2 if layers else 1
     height = max(1.5 + 0.55 * len(rows), 3.8 if layers else 0)
     figure, panels = pyplot.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False)
     models = {row["model"] for row in rows} - {""}

@@ -1,6 +1,5 @@
 """What the scripts with encoders share: dry runs without a download, runs that no Trainer writes, tables of runs."""
 
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -11,7 +10,6 @@ from typing import Any
 from lab1.engine.config import RunConfig, UsageError
 from lab1.engine.figures import experiments
 from lab1.engine.files import read_object, that_fit
-from lab1.engine.finished import PLACES
 
 
 def use_tiny(config: RunConfig, data: str | None = None, model: str | None = None) -> None:
@@ -85,15 +83,6 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
     return found
 
 
-def newest(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs, of those with the same flags the last alone: a command that is given again is no second seed."""
-    found = {}
-    for run in runs:
-        flags = {name: value for name, value in run["config"].items() if name not in PLACES}
-        found[json.dumps([run.get("script"), run.get("dataset"), flags], sort_keys=True)] = run
-    return list(found.values())
-
-
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
     standard deviations (``sd``) where there are several. ``same`` are the runs of a row, ``flags`` what else tells it
@@ -101,7 +90,7 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     the mean."""
     order = ("tfidf", "features", "lora", "finetune")
     groups = defaultdict(list)
-    for run in newest(runs):
+    for run in runs:
         settings = run["config"]
         (method,) = settings["method"]
         learns = method in order[2:]

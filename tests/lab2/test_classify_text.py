@@ -370,8 +370,14 @@ def test_of_a_command_that_was_given_again_the_newest_run_counts():
     words, lora = runs.classification_rows([*again, a_run("lora", 1, seed=1)])
     assert (words["runs"], words["accuracy"], words["accuracy_sd"]) == (1, 0.7, None)
     assert (lora["runs"], lora["accuracy"]) == (2, pytest.approx(0.95))
-    other = a_run("lora", 0.8, lora_rank=4)  # another flag: no repetition
-    assert runs.newest([*again, other]) == [again[1], again[3], other]
+    eight = [a_run("lora", accuracy, lora_rank=8) for accuracy in (0.8, 0.9)]
+    other = a_run("lora", 0.7, lora_rank=4)  # another flag: no repetition
+    rows = runs.classification_rows([*again[:2], *eight, other])
+    assert [(row["same"], row["flags"]) for row in rows] == [
+        ([again[1]], ""),
+        ([eight[1]], "lora rank 8"),
+        ([other], "lora rank 4"),
+    ]
 
 
 def test_flags_that_cannot_be_used(run_script, tmp_path):

@@ -130,9 +130,9 @@ def test_runs_of_another_lab_are_left_to_it(tmp_path):
     from lab1 import plot
 
     write(tmp_path, {"agent": json.dumps(RUN | {"script": "lab3/train_ppo.py"})})
-    with pytest.raises(UsageError, match=r"holds runs of lab3 alone; use its plot\.py"):
+    with pytest.raises(UsageError, match=r"holds runs of lab3 alone; use the plot\.py there"):
         plot.Config(runs=tmp_path).read()
-    write(tmp_path, {"mine": json.dumps(RUN | {"script": "mine.py"}), "mlp": json.dumps(RUN)})
+    write(tmp_path, {"mine": json.dumps(RUN | {"script": "mine/train.py"}), "mlp": json.dumps(RUN)})
     assert [run["name"] for run in plot.Config(runs=tmp_path).read()] == ["mine", "mlp"]
 
 
