@@ -6,7 +6,8 @@ Expect:   one figure for each experiment, in lab1/figures
 
     python lab1/plot.py --runs lab1/model     of your own runs, in lab1/model/figures
 
-Runs that differ in their seeds alone are one experiment; of a command that was given twice the newer run counts.
+Runs that differ in nothing but the seed and the precision are one experiment; of a command that was given twice the
+newer run counts.
 """
 
 from collections import defaultdict
@@ -144,7 +145,8 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     else:
         networks = f"MLPs from {INITS[settings['init']]}"
     tuned = ", learning rates chosen by validation" if settings.get("tuned") else ""
-    figure.suptitle(f"{networks}, {images_of(sweep)}, {settings['epochs']} epochs{tuned}")
+    epochs = f"{settings['epochs']} epoch{'s' if settings['epochs'] > 1 else ''}"
+    figure.suptitle(f"{networks}, {images_of(sweep)}, {epochs}{tuned}")
     return figure
 
 

@@ -208,7 +208,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         if config.threads is not None:
             workers.limit_threads(config.threads)
         tests = {method: run_method(job) for method, job in jobs}
-    print(runs.classification_table(config.runs_folder(), name, config.dry_run))
+    print(runs.classification_table(config.runs_folder(), name, config.dry_run, config.dataset))
     return [tests[method] for method in config.method]
 
 

@@ -162,7 +162,8 @@ def figures_of(runs: list[Run]) -> dict[str, Any]:
     # One of --prompt may have no text beside it, and nothing to compare.
     decoded = by_experiment([run for run in runs if run["script"] == "lab2/generate.py" and run["tokenizers"]])
     figures = {name: learning_curves(same) for name, same in trained.items()}
-    figures |= {name: decoding_figure(same) for name, same in decoded.items()}
+    for name, same in decoded.items():
+        figures |= {name if len(same) == 1 else run["name"]: decoding_figure([run]) for run in same}
     return figures | task_figures(runs)
 
 

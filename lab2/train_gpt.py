@@ -18,6 +18,7 @@ network and without the Divina Commedia in data/ it takes the source code of Pyt
 
 import dataclasses
 import math
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,7 +195,7 @@ def set_up(config: Config) -> tuple[Any, tuple]:
         qk_norm=config.uses("qk-norm"),
         zero_init=config.uses("zero-init"),
     )
-    about = {"dataset": corpus.name, "tokenizer": tokenizer.describe()}
+    about = {"dataset": corpus.name, "tokenizer": tokenizer.describe(), "checksum": zlib.crc32(corpus.text.encode())}
     prompt = tokenizer.encode("\n" if "\n" in corpus.text else corpus.text[0]) or [0]  # samples begin with a new line
     return LanguageModelTrainer(model, config, about, tokenizer, prompt), (train, validation, test)
 

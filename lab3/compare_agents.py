@@ -78,6 +78,11 @@ class Config(SeriesConfig):
         agents = self.agents
         require(len(agents) > 0, "--agents: at least one is needed, such as --agents ppo dqn")
         require(len(set(agents)) == len(agents), f"--agents {' '.join(agents)}: one is there twice")
+        by_episodes = {AGENTS[agent][0] == "reinforce" for agent in agents}
+        extended = self.resume not in (None, "auto")  # and the lengths of agents that are done are kept
+        for name, value, taken in (("steps", self.steps, False), ("episodes", self.episodes, True)):
+            fits = value is None or extended or taken in by_episodes
+            require(fits, f"--{name} {value}: it is not for --agents {' '.join(agents)}")
         for agent, seed in itertools.product(self.agents, self.seeds):
             run_config(self, Path(), agent, seed).check()
 
@@ -266,7 +271,8 @@ def main(config: Config) -> list[dict[str, Any]]:
 
     folder, runs, _ = make_all(config, device, plan, compare_agents.train, job, summary)
     print(table(summary(runs)))
-    if compared := differences(runs, config.agents):
+    agents = [agent for agent in AGENTS if any(run["agent"] == agent for run in runs)]
+    if compared := differences(runs, [*config.agents, *(agent for agent in agents if agent not in config.agents)]):
         print(table_of_differences(compared))
     curves = f"tensorboard --logdir {folder}, or python lab3/plot.py --runs {folder}"
     print(f"{folder} holds the comparison; curves: {curves}")

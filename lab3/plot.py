@@ -69,7 +69,7 @@ def panels(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
 
 
 def series(runs: list[Run]) -> dict[str, dict[str, dict[str, list[Run]]]]:
-    """Comparisons that were made again, ``{name: {"default": {agent: [run, ...]}, "lr0.024": ...}}``: those whose name
+    """Comparisons that were made again, ``{name: {"first": {agent: [run, ...]}, "lr0.024": ...}}``: those whose name
     goes on from another's of the same environment, by the rest of theirs."""
     shown, found = panels(runs), {}
     compared = {run["name"]: run["dataset"] for run in runs if run["name"] in shown and "runs" in run}
@@ -78,9 +78,11 @@ def series(runs: list[Run]) -> dict[str, dict[str, dict[str, list[Run]]]]:
             other.removeprefix(f"{name}-"): shown[other]
             for other in compared
             if other.startswith(f"{name}-") and compared[other] == dataset and shown[name].keys() & shown[other]
+            # What ends with a number alone was not made again otherwise: it is the second of a name.
+            if not other.removeprefix(f"{name}-").isdigit()
         }
         if again and not any(name.startswith(f"{first}-") for first in compared):
-            found[name] = {"default": shown[name], **again}
+            found[name] = {"first": shown[name], **again}
     return found
 
 
@@ -133,6 +135,18 @@ def over_seeds(values, possible: tuple[float, float] | None = None):
     if len(values) == 1:
         return middle, None, None
     return middle, *np.clip((low, high), *(possible or (-np.inf, np.inf)))
+
+
+def seeds_of(runs: list[Run]) -> str:
+    """``3 seeds``."""
+    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+
+
+def ticks(scale: int):
+    """What writes the numbers of an axis that counts in so many: ``1,000``, ``0.5``."""
+    from matplotlib import ticker
+
+    return ticker.FuncFormatter(lambda at, _: f"{round(at / scale, 9):,}".removesuffix(".0"))
 
 
 def unit_of(agent: str, runs: list[Run]) -> str:
@@ -199,7 +213,7 @@ def caption(counts: list[int], solved: float | None, cut: bool, curves: bool = T
 
 def learning_curves(agents: dict[str, list[Run]]):
     """The figure of one environment or comparison; see the top of this file."""
-    from matplotlib import pyplot, ticker
+    from matplotlib import pyplot
 
     last = len(ORDER)
     places = {agent: ORDER.index(algorithm(agent)) if algorithm(agent) else last for agent in agents}
@@ -218,13 +232,13 @@ def learning_curves(agents: dict[str, list[Run]]):
         panel = above.add_subplot(*cell, sharey=curves[0] if curves else None)
         units.append(unit_of(agent, runs))
         draw_curves(panel, runs, colors[agent], units[-1])
-        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        seeds = seeds_of(runs)
         name, variant = in_words(agent, runs[0])
-        title = f"{name}\n{textwrap.fill(f'{variant}, {seeds}', 45)}" if variant else f"{name}, {seeds}"
+        width = {1: 95, 2: 45}.get(columns, 32)
+        title = f"{name}\n{textwrap.fill(f'{variant}, {seeds}', width)}" if variant else f"{name}, {seeds}"
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("episodes" if units[-1] == "episodes" else "thousand steps")
-        scale = 1 if units[-1] == "episodes" else 1000
-        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _, scale=scale: f"{at / scale:,.0f}"))
+        panel.xaxis.set_major_formatter(ticks(1 if units[-1] == "episodes" else 1000))
         panel.set_ylabel("return in evaluations") if place % columns == 0 else panel.tick_params(labelleft=False)
         curves.append(panel)
     for unit in set(units):  # what is counted alike is drawn to one scale
@@ -248,8 +262,8 @@ def made_again(again: dict[str, dict[str, list[Run]]]):
     """The figure of a comparison that was made again: of each agent the last evaluations, a row a comparison."""
     from matplotlib import pyplot
 
-    agents = [agent for agent in again["default"] if sum(agent in agents for agents in again.values()) > 1]
-    environment = again["default"][agents[0]][0]["dataset"]
+    agents = [agent for agent in again["first"] if sum(agent in agents for agents in again.values()) > 1]
+    environment = again["first"][agents[0]][0]["dataset"]
     solved = threshold(environment, [run for agents in again.values() for runs in agents.values() for run in runs])
     rows = -(-len(agents) // 2)
     size = (9.1, 0.9 + rows * (0.75 + 0.3 * len(again)))
@@ -298,11 +312,11 @@ def budget(agents: dict[str, list[Run]]):
             panel.axhline(solved, color="black", lw=1.2, ls=":", zorder=0)
     over_steps, over_seconds = panels
     over_steps.set(xlabel="thousand steps", ylabel="return in evaluations", xlim=(0, None))
-    over_steps.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at / 1000:,.0f}"))
+    over_steps.xaxis.set_major_formatter(ticks(1000))
     kind = "seconds" if clock == "seconds" else "processor seconds"
     over_seconds.set(xlabel=f"{kind} of training, logarithmic scale", xscale="log")
     over_seconds.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at:g}"))
-    names = {agent: f"{in_words(agent, runs[0])[0]}, {len(runs)} seeds" for agent, runs in agents.items()}
+    names = {agent: f"{in_words(agent, runs[0])[0]}, {seeds_of(runs)}" for agent, runs in agents.items()}
     lines = [pyplot.Line2D([], [], color=ALGORITHMS[algorithm(agent)], lw=2.8) for agent in agents]
     legend_below(figure, dict(zip(names.values(), lines, strict=True)))
     figure.suptitle(f"{environment}: returns over steps, and over what they cost", fontsize=12)

@@ -134,8 +134,10 @@ def read_runs(folder: Path) -> list[Run]:
         except (UsageError, FileNotFoundError) as error:
             print(f"passing over a run: {error}", file=sys.stderr)
     require(len(runs) > 0, f"{folder} holds no finished run that can be read")
-    series = {folder for folder, run in runs.items() if "runs" in run}
-    alone = [run | {"name": folder.name} for folder, run in runs.items() if folder.parent not in series]
+    # What lies in a run's own folder belongs to a series, which may not be finished.
+    parts = {folder for folder in runs if (folder.parent / "config.json").is_file()}
+    alone = [run | {"name": folder.name} for folder, run in runs.items() if folder not in parts]
+    require(len(alone) > 0, f"{folder} holds parts of unfinished series alone; go on with them, with --resume")
     true = [run for run in alone if not run.get("config", {}).get("dry_run")]
     if 0 < len(true) < len(alone):
         print(f"leaving out dry runs: {len(alone) - len(true)}", file=sys.stderr)
@@ -176,18 +178,23 @@ def by_experiment(runs: list[Run], compared: Collection[str] | None = None) -> d
     return {", ".join(filter(None, (name, flags))): same for name in split for flags, same in split[name].items()}
 
 
-def experiments(runs: list[Run], compared: Collection[str] | None = None) -> dict[str, list[Run]]:
+def experiments(
+    runs: list[Run], compared: Collection[str] | None = None, ignored: Collection[str] = ()
+) -> dict[str, list[Run]]:
     """Runs that differ in nothing but the seed, by the flags in which they differ from the others: ``epochs 3``, and
     ``""`` where there is one experiment. Of a command that was given twice the newer run alone counts: it is no second
     seed. A flag that an older run does not know, the place of a run, and its precision tell nothing apart.
 
     Args:
-        compared: the flags that make an experiment another one (default: all).
+        compared: the flags that make an experiment another one (default: all). ignored: those that mean nothing here.
     """
     found: list[tuple[dict[str, Any], dict[str, Run]]] = []  # flags and runs of each experiment
     for run in runs:
-        known = {flag: _without_seed(value) for flag, value in run["config"].items() if flag not in ALIKE}
-        flags = {flag: value for flag, value in known.items() if flag != "seed" and flag in (compared or known)}
+        known = {flag: value for flag, value in run["config"].items() if flag not in (*ALIKE, *ignored)}
+        if run.get("dataset") == "folder":  # whatever lies there
+            known["data_dir"] = run["config"].get("data_dir")
+        flags = {flag: _without_seed(known[flag]) for flag in known if flag != "seed" and flag in (compared or known)}
+        flags["resumed"] = _in_words_before(run)
         for experiment in found:
             if all(experiment[0].get(flag, value) == value for flag, value in flags.items()):
                 break
@@ -195,7 +202,7 @@ def experiments(runs: list[Run], compared: Collection[str] | None = None) -> dic
             found.append(experiment := ({}, {}))
         settings, members = experiment
         settings |= flags
-        rest = {flag: value for flag, value in known.items() if flag not in flags}
+        rest = {flag: value for flag, value in known.items() if flags.get(flag) != value}
         same = json.dumps(rest if "seed" in rest else len(members), sort_keys=True)
         members[same] = max(run, members.get(same, run), key=_number)
     groups = defaultdict(list)
@@ -210,6 +217,12 @@ def _number(run: Run) -> tuple[int, str]:
     """Grows from run to run of a command: ``mlp-seed0``, ``mlp-seed0-2``, ``mlp-seed0-10``."""
     name = run.get("name", "")
     return len(name), name
+
+
+def _in_words_before(run: Run) -> str | None:
+    """``after epochs 2`` of a run that was resumed with other flags; None of any other."""
+    earlier = [", ".join(_flag_in_words(*flag) for flag in part["flags"].items()) for part in run.get("resumed", ())]
+    return f"after {', then '.join(earlier)}" if earlier else None
 
 
 def _without_seed(value: Any) -> Any:

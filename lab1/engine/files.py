@@ -103,8 +103,9 @@ def in_words(value: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    first = (str(error).splitlines() or [""])[0].strip()
+    """What an error says, in one line: its first, and where that only introduces the next one, that, too."""
+    lines = [line.strip() for line in str(error).splitlines()] or [""]
+    first = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
     if isinstance(error, KeyError):
         return f"{first} is missing"
     return first or type(error).__name__

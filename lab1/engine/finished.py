@@ -3,15 +3,17 @@
 Nothing here imports torch at the top.
 """
 
+import contextlib
 import dataclasses
 import inspect
+import json
 import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from lab1.engine.config import REPOSITORY, RunConfig, require
-from lab1.engine.files import read_object
+from lab1.engine.files import read_object, write_text
 
 # Where a run computes, and where its files lie.
 PLACES = ("device", "data_dir", "model_dir", "name", "compile", "threads", "workers")
@@ -62,6 +64,27 @@ def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLAC
         for name, value in config.as_dict().items()
         if name not in aside and value != before.get(name, defaults[name])
     ]
+
+
+def earlier_flags(folder: Path) -> list[dict[str, Any]]:
+    """What a run was made with before it was resumed with other flags, in order: ``[{"epochs": 2, "flags": {"epochs":
+    2, "learning_rate": 0.1}}]`` of one that had these values up to its second epoch. Empty where it never was."""
+    with contextlib.suppress(FileNotFoundError):
+        return list(read_object(folder / "resumed.json").get("before", []))
+    return []
+
+
+def note_flags(config: RunConfig, folder: Path, unit: str, done: int) -> None:
+    """Write the values that flags had up to now, where a run is resumed with others, to its ``resumed.json``; to be
+    called before ``config.json`` is written anew."""
+    before, after = read_object(folder / "config.json"), config.as_dict()
+    flags = {
+        name: before[name] for name in after if name not in PLACES and before.get(name, after[name]) != after[name]
+    }
+    earlier = earlier_flags(folder)
+    note = {unit: done, "flags": flags}
+    if flags and note not in earlier:  # it is there if this was killed before config.json was written
+        write_text(json.dumps({"before": [*earlier, note]}, indent=1) + "\n", folder / "resumed.json")
 
 
 def stands(config: RunConfig) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ def parse(config_class: type, arguments: list[str], description: str) -> Any:
     if not isinstance(config, RunConfig):
         return config
     if config.resume not in (None, "auto"):  # what auto is, only the run's name can tell
-        folder = find_run(config.resume, config.runs_folder())
+        folder = find_run(config.resume, config.runs_folder(), config.published_folder())  # which then stands
         # The run's own flags first: where one is given again, the later one counts.
         saved = _saved_arguments(config_class, folder)
         try:

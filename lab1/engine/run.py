@@ -1,6 +1,7 @@
 """A run on disk: its folder opened or gone on with, checkpoints of everything, the best weights, the results."""
 
 import contextlib
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,8 @@ class Run:
             logbook.forget(self.folder)
         self.log = logbook.Logbook(self.folder, self.clock() + 1 if resumed else None, enabled=first)
         if first and resumed:
+            if not begins:
+                finished.note_flags(self.config, self.folder, *self.lasted())
             logbook.write_json(self.settings(), self.folder / "config.json")
         if first and begins:
             self.log.configuration(self.settings(), self.charted)
@@ -77,6 +80,7 @@ class Run:
             "random_states": random_states,
             "sums": sums,
             "weight": weight,
+            "about": self.about,
         }
         content |= {name: getattr(self, name) for name in PROGRESS}
         content |= self.more_state()
@@ -128,6 +132,9 @@ class Run:
             return
         changed = finished.changed_flags(self.config, self.folder)
         mixed = [flag for flag in changed if flag.split()[0] in LEARNED_FROM]
+        about = content.get("about")  # older checkpoints do not say it
+        if isinstance(about, dict) and not all(_alike(about.get(name), self.about.get(name)) for name in DATA):
+            mixed = mixed or ["other files"]
         require(
             not mixed,
             f"{', '.join(mixed)}: {finished.shown(self.folder)} was begun with other data, and its results would be of "
@@ -218,22 +225,23 @@ class Run:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             **self.outcome(),
             "test": test,
-            **self._earlier_tests(),
+            **self._earlier(),
             "history": self.history,
             "environment": logbook.environment(self.device),
         }
         logbook.write_results(results, self.folder / "results.json")
 
-    def _earlier_tests(self) -> dict[str, Any]:
-        """``earlier_tests`` of a run that was tested before it was made longer: whoever chooses its length by them has
-        chosen on the test set."""
+    def _earlier(self) -> dict[str, Any]:
+        """``resumed`` of a run that was gone on with with other flags: those that it had before. And ``earlier_tests``
+        of one that was tested before: whoever chooses its length by them has chosen on the test set."""
+        flags = finished.earlier_flags(self.folder)
         before = finished.read_results(self.config, self.folder) or {}
         tests, unit = list(before.get("earlier_tests", [])), "steps" if "steps" in before else "epochs"
         if "test" in before and before.get(unit) != self.clock():
             numbers = {name: value for name, value in before["test"].items() if isinstance(value, int | float)}
             tests.append({unit: before.get(unit), "test": numbers})
             self.say(f"this run was tested before, after {unit[:-1]} {before.get(unit)}; results.json keeps both tests")
-        return {"earlier_tests": tests} if tests else {}
+        return ({"resumed": flags} if flags else {}) | ({"earlier_tests": tests} if tests else {})
 
     def bar(self, total: int, done: int) -> tqdm:
         """A progress bar; one below the other where runs are made side by side."""
@@ -255,7 +263,18 @@ class Run:
                 sys.stdout.flush()  # at once, also where another program or a file takes it
 
 
+def _alike(one: Any, other: Any) -> bool:
+    """Whether what was noted of data is the same; means and deviations may be rounded otherwise on another machine."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-3)
+    return one == other
+
+
 # Flags that say what is learned from, and with what it is measured: split and order, too, come from the seed.
 LEARNED_FROM = "--seed --dataset --train-images --validation-images --text --tokenizer --env --dry-run".split()
+# What tells of ``about`` whether data are the same.
+DATA = ("dataset", "classes", "mean", "std", "checksum")
 # What a checkpoint holds of the Trainer's own fields.
 PROGRESS = ("epoch", "batch", "step", "history", "best_epoch", "best_loss", "seconds", "epoch_seconds")

@@ -52,8 +52,18 @@ def task_figures(runs: list[Run]) -> dict[str, Any]:
     found = {}
     for (script, dataset), same in sorted(groups.items()):
         name, make = makers[script]
-        found[f"{name}-{dataset}"] = make(dataset, same)
+        # Two files of one name are two data sets.
+        for place, there in sorted(data_sets(same).items()):
+            found[f"{name}-{dataset}" + f", {place}" * bool(place)] = make(dataset, there)
     return found
+
+
+def data_sets(runs: list[Run]) -> dict[str, list[Run]]:
+    """Runs by the path of their data set where they have several, else all of them under an empty name."""
+    groups = defaultdict(list)
+    for run in runs:
+        groups[str(run["config"].get("dataset"))].append(run)
+    return dict(groups) if len(groups) > 1 else {"": runs}
 
 
 def draw_row(axes, row: float, values: list[float], interval: tuple[float, float] | None, color: str, **style) -> None:

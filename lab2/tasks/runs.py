@@ -83,6 +83,16 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
     return found
 
 
+# Flags that mean nothing to a method: two runs that differ in these alone are of one command.
+ENCODER = ("epochs", "batch_size", "learning_rate", "weight_decay", "patience", "select", "lora_rank")
+WITHOUT_MEANING = {
+    "tfidf": (*ENCODER, "model", "max_length", "layer", "pooling", "classifier"),
+    "features": ENCODER,
+    "finetune": ("layer", "pooling", "classifier", "lora_rank"),
+    "lora": ("layer", "pooling", "classifier"),
+}
+
+
 def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each method, model and way to train it, over its seeds, in the order of the methods: means, and the
     standard deviations (``sd``) where there are several. ``same`` are the runs of a row, ``flags`` what else tells it
@@ -97,7 +107,11 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         training = (settings["learning_rate"], settings["epochs"], settings.get("select", "loss")) if learns else ()
         groups[order.index(method), "" if method == "tfidf" else Path(settings["model"]).name, training].append(run)
     rows = []
-    split = [(*key, flags, same) for key in sorted(groups) for flags, same in experiments(groups[key]).items()]
+    split = [
+        (*key, flags, same)
+        for key in sorted(groups)
+        for flags, same in experiments(groups[key], ignored=WITHOUT_MEANING[order[key[0]]]).items()
+    ]
     for place, model, training, flags, same in split:
         row = {"method": order[place], "model": model, "training": training, "flags": flags}
         row |= {"runs": len(same), "same": same}
@@ -113,12 +127,13 @@ def classification_rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def classification_table(folder: Path, dataset: str, dry_run: bool) -> str:
-    """What people read of all runs so far: a line a method and a way to train it; a star marks the way that validation
-    chooses among several."""
+def classification_table(folder: Path, dataset: str, dry_run: bool, place: str | None = None) -> str:
+    """What people read of all runs so far on a data set (at this ``place``, where another may have its name): a line a
+    method and a way to train it; a star marks the way that validation chooses among several."""
     head = f"{dataset:28s}{'rate':>7s}{'epochs':>7s}{'by':>9s}{'runs':>5s}{'validation':>12s}{'test':>17s}"
     head += f"{'macro F1':>10s}{'learning':>12s}{'seconds':>9s}"
     runs = read_runs(folder, "lab2/classify_text.py", dataset, dry_run)
+    runs = [run for run in runs if place is None or run["config"].get("dataset") == place]
     return "\n".join([head, *_lines(that_fit(_lines, runs))])
 
 

@@ -204,7 +204,7 @@ def test_interrupted_by_a_signal_and_resumed_it_ends_as_if_nothing_had_happened(
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monkeypatch):
+def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monkeypatch, capsys):
     trained, train = [], compare_agents.train
     monkeypatch.setattr(compare_agents, "train", lambda one: trained.append(one.name) or train(one))
     before = (whole / "results.json").read_bytes(), (whole / "config.json").read_bytes()
@@ -212,9 +212,11 @@ def test_resuming_a_finished_comparison_trains_what_was_added_alone(whole, monke
     compare("--resume", whole, "--device", "cpu")
     assert trained == []
     assert {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))} == untouched
+    capsys.readouterr()
     rows = compare("--resume", whole, "--agents", "ppo", "reinforce-none", "--seeds", 1)
     assert trained == ["reinforce-none-seed1"]
     assert [row["agent"] for row in rows] == ["ppo", "reinforce", "reinforce-none"]
+    assert "\nppo less reinforce  " in capsys.readouterr().out  # though this time it was asked for others
     assert results(whole / "reinforce-none-seed1")["config"]["baseline"] == "none"
     (whole / "results.json").write_bytes(before[0])  # as the other tests expect it
     (whole / "config.json").write_bytes(before[1])
@@ -273,6 +275,8 @@ def test_one_learning_rate_for_all_agents():
         (["--seed", "3"], "--seed 3: use --seeds 3"),
         (["--steps", "0"], "--steps 0: at least 1 is needed"),
         (["--episodes", "0"], "--episodes 0: at least 1 is needed"),
+        (["--episodes", "9", "--agents", "ppo", "dqn"], "--episodes 9: it is not for --agents ppo dqn"),
+        (["--steps", "900", "--agents", "reinforce-none"], "--steps 900: it is not for --agents reinforce-none"),
         (["--learning-rate", "0"], "--learning-rate 0.0: a positive number is needed"),
         (["--env", "Chess-v0"], "--env Chess-v0"),
         (["--env", "Pendulum-v1"], "--env Pendulum-v1: its actions are continuous; use --agents ppo"),

@@ -57,6 +57,12 @@ def test_other_flags_make_another_agent():
     assert [panel.lines[0].get_marker() for panel in (first, second)] == ["o", "None"]
 
 
+def test_ticks_are_where_they_say():
+    write = plot.ticks(1000)
+    assert [write(at, 0) for at in (0, 500, 2500, 3000, 1e6, 0.1 + 0.2)] == ["0", "0.5", "2.5", "3", "1,000", "0.0003"]
+    assert plot.ticks(1)(1000.0, 0) == "1,000"
+
+
 def test_curves_intervals_and_test_returns_by_hand():
     agents = {
         "ppo": [run("a", [0, 20], 30, threshold=25.0), run("b", [10, 40, 70], 50)],
@@ -189,18 +195,18 @@ def compared(name, agents, seeds=2, **point):
 def test_a_comparison_made_again_is_shown_beside_the_first():
     first = compared("compare", {"reinforce": 100, "reinforce-none": 200, "ppo": 300})
     faster, other = compared("compare-lr0.1", {"reinforce": 110}), compared("compare-AVX2", {"reinforce-none": 220})
-    apart = compared("compare2", {"ppo": 1})
+    apart = compared("compare-2", {"ppo": 1})  # the second of a name
     assert plot.series([first, apart]) == {}
     again = plot.series([faster, first, other, apart])
-    assert {name: list(others) for name, others in again.items()} == {"compare": ["default", "lr0.1", "AVX2"]}
+    assert {name: list(others) for name, others in again.items()} == {"compare": ["first", "lr0.1", "AVX2"]}
     left, right = plot.made_again(again["compare"]).get_axes()  # PPO was not made again
     assert [panel.get_title() for panel in (left, right)] == ["REINFORCE, learned value", "REINFORCE, no baseline"]
-    assert [label.get_text() for label in left.get_yticklabels()] == ["default", "lr0.1", "AVX2"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["first", "lr0.1", "AVX2"]
     dots = [[line for line in panel.lines if line.get_marker() == "o"] for panel in (left, right)]
     assert data(dots[0]) == [[(100, 0), (101, 0)], [(110, 1), (111, 1)]]
     assert data(dots[1]) == [[(200, 0), (201, 0)], [(220, 2), (221, 2)]]
     figures = plot.figures_of([first, faster, other, apart])
-    assert list(figures) == ["compare", "compare2", "compare-again"]
+    assert list(figures) == ["compare", "compare-2", "compare-again"]
 
 
 def test_what_agents_cost_is_drawn_over_the_processors_time():

@@ -101,6 +101,29 @@ def test_runs_that_use_runs_of_other_seeds_are_one_experiment():
     assert list(by_experiment([*runs, other])) == ["detect, run mlp", "detect, run mlp-wide"]
 
 
+def test_a_run_that_was_resumed_with_other_flags_is_no_seed_of_those_that_had_them_all_along():
+    runs = [run(f"mlp-seed{seed}", seed=seed) for seed in (0, 1, 2)]
+    runs[2]["resumed"] = [{"epochs": 5, "flags": {"epochs": 5, "learning_rate": 0.1}}]
+    assert by_experiment(runs) == {"mlp": runs[:2], "mlp, resumed after epochs 5, learning rate 0.1": runs[2:]}
+
+
+def test_folders_of_images_are_told_apart_by_their_place():
+    runs = [run(f"cnn-seed{n}", seed=n, data_dir=place) | {"dataset": "folder"} for n, place in enumerate("aab")]
+    assert by_experiment(runs) == {"cnn, data dir a": runs[:2], "cnn, data dir b": runs[2:]}
+    runs = [one | {"dataset": "mnist"} for one in runs]
+    assert by_experiment(runs) == {"cnn": runs}
+
+
+def test_what_means_nothing_is_ignored():
+    words = [run("tfidf", epochs=1), run("tfidf-2", epochs=2)]
+    assert experiments(words, ignored=("epochs",)) == {"": words[1:]}
+
+
+def test_of_a_script_that_uses_runs_each_run_is_one():
+    runs = [run(f"generate-gpt-seed{seed}", run=f"gpt-seed{seed}") for seed in (0, 1)]
+    assert by_experiment(runs) == {"generate-gpt": runs}
+
+
 def test_a_series_is_an_experiment_by_itself():
     first, second = ({"name": f"depth-seed{number}", "config": {"epochs": 1}, "runs": []} for number in (1, 2))
     assert by_experiment([first, second]) == {"depth-seed1": [first], "depth-seed2": [second]}
@@ -114,6 +137,16 @@ def test_flags_in_a_name_are_in_the_figures_title(tmp_path, capsys):
     write_figures({"mlp, epochs 2, hidden 64 64": figure}, tmp_path)
     assert figure.get_suptitle() == "MLP on MNIST\nepochs 2, hidden 64 64"
     assert [path.name for path in tmp_path.iterdir()] == ["mlp-epochs-2-hidden-64-64.png"]
+
+
+def test_parts_of_an_unfinished_series_are_left_out(tmp_path):
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "config.json").write_text("{}", encoding="utf-8")
+    write(tmp_path / "depth", {"plain-depth1-seed0": json.dumps(RUN)})
+    with pytest.raises(UsageError, match="holds parts of unfinished series alone"):
+        read_runs(tmp_path)
+    write(tmp_path, {"b": json.dumps(RUN)})
+    assert read_runs(tmp_path) == [RUN | {"name": "b"}]
 
 
 def test_dry_runs_are_left_out_beside_true_ones(tmp_path, capsys):

@@ -112,6 +112,15 @@ def test_folders_links_and_files_that_are_not_there(tmp_path):
         read_object(tmp_path / "link.json")
 
 
+def test_a_reason_is_one_line_and_whole():
+    assert files.reason(ValueError("no\nmore")) == "no"
+    assert files.reason(RuntimeError("Error(s) in loading:\n\tsize mismatch for a\n\tb")) == (
+        "Error(s) in loading: size mismatch for a"
+    )
+    assert files.reason(KeyError("a")) == "'a' is missing"
+    assert files.reason(OSError()) == "OSError"
+
+
 def test_runs_that_do_not_fit_are_passed_over_by_name(capsys):
     runs = [{"name": "a", "test": {"loss": 1.0}}, {"name": "b"}, {"name": "c", "test": [1]}, {"name": "d", "test": {}}]
     assert that_fit(lambda some: [run["test"]["loss"] for run in some], runs) == runs[:1]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lab1.engine import logbook
+from lab1.engine import finished, logbook
 from lab1.engine.config import TrainConfig, UsageError
 from lab1.engine.registry import load
 from lab1.images.batches import Batches
@@ -183,6 +183,38 @@ def test_an_unfinished_run_keeps_its_data(tmp_path):
         finish(make_trainer(tmp_path, lambda: MLP((6, 9, 3)), resume=str(trainer.folder), epochs=5))
     assert snapshot(tmp_path) == before
     finish(make_trainer(tmp_path, resume=str(trainer.folder), epochs=5))
+
+
+@pytest.mark.parametrize(
+    "other", [{"dataset": "sound"}, {"classes": ["a", "b"]}, {"mean": [0.5]}, {"std": [0.25, 0.3]}, {"checksum": 8}]
+)
+def test_a_run_goes_on_with_the_data_that_it_was_begun_with(tmp_path, other):
+    about = ABOUT | {"mean": [0.4], "std": [0.25], "checksum": 7}
+    make_trainer(tmp_path, about=about).train(make_batches(), make_batches(8))
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match=r"other files: .*run was begun with other data"):
+        finish(make_trainer(tmp_path, about=about | other, epochs=3, resume=str(tmp_path / "run")))
+    assert snapshot(tmp_path) == before
+    rounded = about | {"mean": [0.40001], "more": 1}  # as another machine may add it up
+    finish(make_trainer(tmp_path, about=rounded, epochs=3, resume=str(tmp_path / "run")))
+
+
+def test_a_run_keeps_the_flags_that_it_had_before(tmp_path):
+    def before():
+        return json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8")).get("resumed")
+
+    finish(make_trainer(tmp_path))
+    assert before() is None
+    finish(make_trainer(tmp_path, resume=str(tmp_path / "run")))
+    assert before() is None
+    finish(make_trainer(tmp_path, epochs=3, learning_rate=0.5, data_dir="there", resume=str(tmp_path / "run")))
+    first = {"epochs": 2, "flags": {"epochs": 2, "learning_rate": TrainConfig().learning_rate}}
+    assert before() == [first]
+    again = make_trainer(tmp_path, epochs=4, learning_rate=0.5, resume=str(tmp_path / "run"))
+    again.open()
+    finished.note_flags(again.config, again.folder, "epochs", 3)  # nothing changes any more
+    finish(again)
+    assert before() == [first, {"epochs": 3, "flags": {"epochs": 3}}]
 
 
 def test_who_asks_for_more_of_a_run_that_stopped_early_is_told_how(tmp_path):

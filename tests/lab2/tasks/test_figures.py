@@ -141,6 +141,29 @@ def test_other_flags_are_no_other_seed():
     ]
 
 
+def test_flags_without_meaning_for_a_method_make_no_other_row():
+    words = [classified("tfidf", right) for right in (60, 62)]
+    tuned = [classified("lora", 70), classified("finetune", 70)]
+    for one, epochs in zip((*words, *tuned), (1, 2, 3, 4), strict=True):
+        one["config"] |= {"epochs": epochs, "model": f"hub/{epochs}", "layer": epochs}
+    rows = figures.classification_rows([*words, *tuned])
+    assert [(row["method"], row["flags"], row["same"]) for row in rows] == [
+        ("tfidf", "", words[1:]),
+        ("lora", "", tuned[:1]),
+        ("finetune", "", tuned[1:]),
+    ]
+
+
+def test_two_data_sets_of_one_name_have_two_figures():
+    here, there = classified("tfidf", 60), classified("tfidf", 90)
+    here["config"]["dataset"], there["config"]["dataset"] = "here/news", "there/news"
+    found = figures.task_figures([here, there])
+    assert list(found) == ["classify-ag_news, here/news", "classify-ag_news, there/news"]
+    assert [dots_of(figure.axes[0]) for figure in found.values()] == [[[(60, 0)]], [[(90, 0)]]]
+    there["config"]["dataset"] = "here/news"
+    assert list(figures.task_figures([here, there])) == ["classify-ag_news"]
+
+
 def test_multiple_choice_by_hand():
     runs = [answered(0.5, value, seed) for seed, value in enumerate((0.5, 0.52, 0.54))]
     runs += [answered(0.6, 0.61, loss="margin"), answered(0.3, 0.28, method="likelihood", model="runs/gpt-seed0")]
