@@ -247,10 +247,11 @@ def find_run(run: str, runs_folder: Path, published: Path | None = None, offer: 
         with contextlib.suppress(OSError):  # a name that the file system does not take is no run's
             if (folder / "config.json").is_file():
                 return folder
-    names = [sorted(path.parent.name for path in folder.glob(f"*/{offer}")) for folder in folders]
-    names = [[name for name in found if not BEING_MADE.fullmatch(name)] for found in names]
-    near = difflib.get_close_matches(run, [name for found in names for name in found], n=1)
+    runs = [sorted(path.parent for path in folder.glob("*/config.json")) for folder in folders]
+    runs = [[each for each in found if not BEING_MADE.fullmatch(each.name)] for found in runs]
+    near = difflib.get_close_matches(run, [each.name for found in runs for each in found], n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
+    names = [[each.name for each in found if (each / offer).exists()] for found in runs]
     # One of each experiment's seeds is enough.
     names = [list({name.split("-seed")[0]: name for name in reversed(found)}.values())[::-1] for found in names]
     shown = [f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" for found in names]

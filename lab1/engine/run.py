@@ -132,8 +132,9 @@ class Run:
             return
         changed = finished.changed_flags(self.config, self.folder)
         mixed = [flag for flag in changed if flag.split()[0] in LEARNED_FROM]
-        about = content.get("about")  # older checkpoints do not say it
-        if isinstance(about, dict) and not all(_alike(about.get(name), self.about.get(name)) for name in DATA):
+        about = content.get("about")  # older checkpoints do not have it
+        told = set(DATA) & set(self.about) & set(about if isinstance(about, dict) else ())
+        if not all(_alike(about[name], self.about[name]) for name in told):
             mixed = mixed or ["other files"]
         require(
             not mixed,
