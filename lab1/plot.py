@@ -11,6 +11,7 @@ newer run counts.
 """
 
 from collections import defaultdict
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -123,7 +124,9 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
             panel.set(xscale="log", xlim=(depths[0] / 1.25, depths[-1] * 1.25))
         else:
             panel.set_xlim(depths[0] - 1.5, depths[-1] + 1.5)
-        panel.set_xticks(depths, depths)
+        # A label that would touch the one before goes a line lower.
+        near = [depths[-1] <= 30 and (two - one) / (depths[-1] + 2) < 1 / 20 for one, two in pairwise(depths)]
+        panel.set_xticks(depths, [f"{chr(10) * low}{depth}" for depth, low in zip(depths, [False, *near], strict=True)])
         panel.xaxis.set_minor_locator(ticker.NullLocator())
         panel.set_xlabel(f"depth ({unit})")
         panel.grid(alpha=0.3)

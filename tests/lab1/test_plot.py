@@ -138,6 +138,15 @@ def test_depth_by_hand():
     assert upper.get_ylim() == pytest.approx((74, 87.8))  # from a point below the better mean at depth 4
 
 
+def test_labels_of_depths_do_not_touch():
+    one = sweep({(depth, False): [0.5] for depth in (1, 5, 9, 10, 25)}, family="cnn", norm="batch")
+    for panel in plot.depth_figure("depth-cnn", [one]).axes:
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["1", "5", "9", "\n10", "25"]
+    deep = sweep({(depth, False): [0.5] for depth in (9, 10, 50)})  # on a logarithmic scale
+    for panel in plot.depth_figure("depth-mlp", [deep]).axes:
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["9", "10", "50"]
+
+
 def test_depth_of_other_sweeps_in_words():
     figure = plot.depth_figure("", [sweep({(2, True): [0.5]}, init="he")])
     assert figure.get_suptitle() == "MLPs from He's initial weights, MNIST, 5 epochs"
