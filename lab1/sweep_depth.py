@@ -257,7 +257,7 @@ def table(rows: list[dict[str, Any]], part: str = "test") -> str:
     """The summary as people read it."""
     rated = any("learning_rate" in row for row in rows)
     accuracy = f"{part} accuracy (mean ± sd)"
-    lines = [f"depth  network {'     rate' * rated}  parameters         MACs  {accuracy:>25s}  trained  seconds a run"]
+    lines = [f"depth  network {'     rate' * rated}  parameters         MACs  {accuracy:>25s}  counted  seconds a run"]
     for row in rows:
         accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         accuracy += f" ± {row['sd']:.2%}" if row["sd"] is not None else ""
