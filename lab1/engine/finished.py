@@ -68,10 +68,16 @@ def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLAC
 
 def earlier_flags(folder: Path) -> list[dict[str, Any]]:
     """What a run was made with before it was resumed with other flags, in order: ``[{"epochs": 2, "flags": {"epochs":
-    2, "learning_rate": 0.1}}]`` of one that had these values up to its second epoch. Empty where it never was."""
+    2, "learning_rate": 0.1}}]`` of one that had these values up to its second epoch. Empty where it never was.
+
+    Raises:
+        UsageError: where the file that says so cannot be read.
+    """
+    path, before = folder / "resumed.json", []
     with contextlib.suppress(FileNotFoundError):
-        return list(read_object(folder / "resumed.json").get("before", []))
-    return []
+        before = read_object(path).get("before")
+    require(isinstance(before, list), f"{path} is not as it was written; move it away to resume the run")
+    return before
 
 
 def note_flags(config: RunConfig, folder: Path, unit: str, done: int) -> None:

@@ -215,6 +215,9 @@ def test_a_run_keeps_the_flags_that_it_had_before(tmp_path):
     finished.note_flags(again.config, again.folder, "epochs", 3)  # nothing changes any more
     finish(again)
     assert before() == [first, {"epochs": 3, "flags": {"epochs": 3}}]
+    (tmp_path / "run" / "resumed.json").write_text('{"before": 3}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"resumed\.json is not as it was written; move it away"):
+        make_trainer(tmp_path, epochs=5, resume=str(tmp_path / "run")).open()
 
 
 def test_who_asks_for_more_of_a_run_that_stopped_early_is_told_how(tmp_path):
