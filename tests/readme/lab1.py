@@ -192,12 +192,20 @@ def convolutions(page: Page) -> None:
     page.says("from depth 5, {} [{}, {}] points to {}, {} [{}, {}] to {}", *lost[0], 10, *lost[1], 20)
     page.says("and {} [{}, {}] to {}. It", *lost[2], 25)
     train = [fmean(twins(sweep, depth, "train")[0]) for depth in (5, 10, 20, 25)]
-    page.says("training accuracy falls along: {}, {}, {}, {} % from", *train)
+    page.says("training accuracy falls, too, {}, {}, {}, {} % from", *train)
     longer = {depth: twins("depth-cnn-tuned-30epochs", depth) for depth in (10, 20)}
     page.says("After {} epochs (one seed", read("lab1", "depth-cnn-tuned-30epochs")["config"]["epochs"])
     page.says("depths 10 and 20 reach {} and {} %:", *longer[10][0], *longer[20][0])
-    page.says("The residual ones reach {} and {} %.", *longer[10][1], *longer[20][1])
+    page.says("the residual ones, {} and {} %.", *longer[10][1], *longer[20][1])
     page.leave("versions", r"torch 2\.11\.0")
+    faster = read("lab1", "depth-cnn-10000images-rates", "larger_rate.json")["runs"]
+    usual = [r for r in rates["runs"] if r["residual"] and r["learning_rate"] == max(rates["config"]["rates"])]
+    assert [run["depth"] for run in faster] == [run["depth"] for run in usual] == [5, 10, 20]
+    page.says(
+        "At rate {} residual networks validate lower than at {}:", faster[0]["learning_rate"], usual[0]["learning_rate"]
+    )
+    percents = *percent(faster, "validation"), *percent(usual, "validation")
+    page.says(": {}, {} and {} % against {}, {} and {} % at depths 5, 10 and 20", *percents)
     bare = read("lab1", "depth-cnn-10000images-rates", "without_norm.json")
 
     def best(runs_of_it: list[Run]) -> float:
@@ -223,14 +231,13 @@ def quick(page: Page) -> None:
     residual = {depth: twins(sweep, depth)[1] for depth in (10, 20, 25)}
     lost = [paired_interval(residual[10], residual[depth]) for depth in (20, 25)]
     page.says("they lose {} [{}, {}] points to {} and {} [{}, {}] to", *lost[0], 20, *lost[1])
-    page.says("] to {}. bf16 costs", 25)
+    page.says("] to {}. ### One network", 25)
 
 
 def one_network(page: Page) -> None:
     (run,) = runs("rescnn9-16")
     (test,), (held_out,) = percent([run]), percent([run], "validation")
-    page.says("The first command: **{} %** test accuracy (validation, 5,000 images, {} %;", test, held_out)
-    page.says("(validation, {} images,", 5_000)
+    page.says("The first command: **{} %** test accuracy (validation {} %;", test, held_out)
     page.says("{} parameters, one seed, {} minutes)", parameters(CNN(9)), run["seconds"] / 60)
     page.leave(
         "He et al.'s ResNet-20, linked above", r"He et al\. report 91\.25 % for ResNet-20 after about 180 epochs"
@@ -238,7 +245,7 @@ def one_network(page: Page) -> None:
     page.says("With a standard error of {} points the", error([run], 10_000))
     earlier = read("lab1", "rescnn9-16-seed0", "earlier.json")
     page.says("had seen {} epochs ({} %)", earlier["epochs"], *percent([earlier]))
-    page.says("before we took {}, both", run["config"]["epochs"])
+    page.says("before {}, both", run["config"]["epochs"])
     tries = read("lab1", "rescnn9-16-seed0", "twenty_epochs.json")["runs"]
     page.says("91.25 % in {} epochs was not reached:", tries[0]["config"]["epochs"])
     found = percent(tries, "validation")
