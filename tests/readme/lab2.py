@@ -230,7 +230,6 @@ def rates(page: Page) -> None:
     page.says(
         "LoRA less full fine-tuning is {} [{}, {}] points (paired, n = {})", *paired_interval(lora, full), len(lora)
     )
-    page.leave("seeds", r"with seeds 0 and 1; then seed 2 at")
     page.leave("learning rates", r"Validation chooses 1e-3 for LoRA and 1e-4 for")
 
 
