@@ -271,8 +271,8 @@ def main(config: Config) -> list[dict[str, Any]]:
 
     folder, runs, _ = make_all(config, device, plan, compare_agents.train, job, summary)
     print(table(summary(runs)))
-    agents = [agent for agent in AGENTS if any(run["agent"] == agent for run in runs)]
-    if compared := differences(runs, [*config.agents, *(agent for agent in agents if agent not in config.agents)]):
+    agents = dict.fromkeys([*config.agents, *(run["agent"] for run in runs)])  # also those that were there before
+    if compared := differences(runs, list(agents)):
         print(table_of_differences(compared))
     curves = f"tensorboard --logdir {folder}, or python lab3/plot.py --runs {folder}"
     print(f"{folder} holds the comparison; curves: {curves}")

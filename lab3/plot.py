@@ -21,14 +21,7 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import (
-    ALGORITHMS,
-    FigureConfig,
-    by_experiment,
-    draw,
-    legend_below,
-    write_figures,
-)
+from lab1.engine.figures import ALGORITHMS, FigureConfig, by_experiment, draw, legend_below, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]

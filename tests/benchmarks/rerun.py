@@ -1,6 +1,6 @@
 """Do published results come out again on another machine?
 
-    python tests/benchmarks/rerun.py                     an hour on one core
+    python tests/benchmarks/rerun.py                     half an hour on one core
     python tests/benchmarks/rerun.py --only mlp gpt      some of the rows
     python tests/benchmarks/rerun.py --short             two seeds of the first row, to see that it works
 
@@ -52,35 +52,35 @@ class Row:
 MLPS = "lab1/sweep_depth.py --family mlp"
 CNNS = "lab1/sweep_depth.py --tuned depth-cnn-10000images-rates"
 CARTPOLE = "lab3/compare_agents.py"
+ACCURACY, LAST, RETURN = "test.accuracy", "history.-1.return", "test.return"
+PLAIN, RESIDUAL = {"residual": False}, {"residual": True}
 ROWS = {
-    "mlp": Row("lab1/train_mlp.py", "mlp-128-64", "test.accuracy", factor=100, plain=True),
-    "digits": Row("lab1/train_mlp.py --dataset digits", "mlp-128-64-digits", "test.accuracy", factor=100, plain=True),
+    "mlp": Row("lab1/train_mlp.py", "mlp-128-64", ACCURACY, factor=100, plain=True),
+    "digits": Row("lab1/train_mlp.py --dataset digits", "mlp-128-64-digits", ACCURACY, factor=100, plain=True),
     "detector": Row("lab1/detect_digits.py --network mlp", "detect-mlp", "test.f1", plain=True),
     "deep": Row(
-        f"{MLPS} --init he --depths 20 --kinds plain",
-        *("depth-mlp-he", "test.accuracy", {"depth": 20, "residual": False}, 100),
-        plain=True,
+        f"{MLPS} --init he --depths 20 --kinds plain", "depth-mlp-he", ACCURACY, PLAIN | {"depth": 20}, 100, plain=True
     ),
     "zero": Row(
         f"{MLPS} --init he-zero --depths 50 --kinds residual",
-        *("depth-mlp-he-zero", "test.accuracy", {"depth": 50, "residual": True}, 100),
+        "depth-mlp-he-zero",
+        ACCURACY,
+        RESIDUAL | {"depth": 50},
+        factor=100,
     ),
     "scaled": Row(
         f"{MLPS} --init he-scaled --depths 50 --kinds residual",
-        *("depth-mlp-he-scaled", "test.accuracy", {"depth": 50, "residual": True}, 100),
+        "depth-mlp-he-scaled",
+        ACCURACY,
+        RESIDUAL | {"depth": 50},
+        factor=100,
     ),
-    "cnn": Row(
-        f"{CNNS} --depths 1 --kinds plain",
-        *("depth-cnn-tuned", "test.accuracy", {"depth": 1, "residual": False}, 100),
-    ),
+    "cnn": Row(f"{CNNS} --depths 1 --kinds plain", "depth-cnn-tuned", ACCURACY, PLAIN | {"depth": 1}, factor=100),
     "gpt": Row("lab2/train_gpt.py --preset nano --steps 900 --eval-interval 180", "gpt-4x128-900steps", "test.loss"),
-    "reinforce": Row(
-        f"{CARTPOLE} --agents reinforce-none",
-        *("compare-CartPole-v1", "history.-1.return", {"agent": "reinforce-none"}),
-    ),
-    "ppo": Row(f"{CARTPOLE} --agents ppo", "compare-CartPole-v1", "history.-1.return", {"agent": "ppo"}),
-    "acrobot": Row("lab3/train_ppo.py --env Acrobot-v1", "ppo-Acrobot-v1", "test.return", plain=True),
-    "navigation": Row("lab3/train_ppo.py --env NavigationGoal-v0", "ppo-NavigationGoal-v0", "test.return", plain=True),
+    "reinforce": Row(f"{CARTPOLE} --agents reinforce-none", "compare-CartPole-v1", LAST, {"agent": "reinforce-none"}),
+    "ppo": Row(f"{CARTPOLE} --agents ppo", "compare-CartPole-v1", LAST, {"agent": "ppo"}),
+    "acrobot": Row("lab3/train_ppo.py --env Acrobot-v1", "ppo-Acrobot-v1", RETURN, plain=True),
+    "navigation": Row("lab3/train_ppo.py --env NavigationGoal-v0", "ppo-NavigationGoal-v0", RETURN, plain=True),
 }
 
 
