@@ -21,6 +21,7 @@ from lab1.engine.figures import (
     PARTS,
     FigureConfig,
     by_experiment,
+    counted,
     draw,
     legend_below,
     write_figures,
@@ -117,6 +118,7 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     depths = sorted({run["depth"] for run in sweep["runs"]})
     unit = "blocks of two convolutions" if settings["family"] == "cnn" else "hidden layers after the first"
     figure, (whole, upper) = pyplot.subplots(1, 2, figsize=(10, 4.9), layout="constrained")
+    labels = [str(depth) for depth in depths]
     for panel in (whole, upper):
         for network in NETWORKS:
             draw_depths(panel, network, [run for run in sweep["runs"] if run["residual"] is (network == "residual")])
@@ -124,9 +126,10 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
             panel.set(xscale="log", xlim=(depths[0] / 1.25, depths[-1] * 1.25))
         else:
             panel.set_xlim(depths[0] - 1.5, depths[-1] + 1.5)
-        # A label that would touch the one before goes a line lower.
-        near = [depths[-1] <= 30 and (two - one) / (depths[-1] + 2) < 1 / 20 for one, two in pairwise(depths)]
-        panel.set_xticks(depths, [f"{chr(10) * low}{depth}" for depth, low in zip(depths, [False, *near], strict=True)])
+            # A label that would touch the one before goes a line lower.
+            near = [False, *((two - one) / (depths[-1] + 2) < 1 / 20 for one, two in pairwise(depths))]
+            labels = ["\n" * low + str(depth) for depth, low in zip(depths, near, strict=True)]
+        panel.set_xticks(depths, labels)
         panel.xaxis.set_minor_locator(ticker.NullLocator())
         panel.set_xlabel(f"depth ({unit})")
         panel.grid(alpha=0.3)
@@ -148,8 +151,7 @@ def depth_figure(name: str, runs: list[dict[str, Any]]):
     else:
         networks = f"MLPs from {INITS[settings['init']]}"
     tuned = ", learning rates chosen by validation" if settings.get("tuned") else ""
-    epochs = f"{settings['epochs']} epoch{'s' if settings['epochs'] > 1 else ''}"
-    figure.suptitle(f"{networks}, {images_of(sweep)}, {epochs}{tuned}")
+    figure.suptitle(f"{networks}, {images_of(sweep)}, {counted(settings['epochs'], 'epoch')}{tuned}")
     return figure
 
 

@@ -21,7 +21,7 @@ import textwrap
 from collections import defaultdict
 from typing import Any
 
-from lab1.engine.figures import ALGORITHMS, FigureConfig, by_experiment, draw, legend_below, write_figures
+from lab1.engine.figures import ALGORITHMS, FigureConfig, by_experiment, counted, draw, legend_below, write_figures
 from lab1.engine.launch import launch
 
 Run = dict[str, Any]
@@ -130,11 +130,6 @@ def over_seeds(values, possible: tuple[float, float] | None = None):
     return middle, *np.clip((low, high), *(possible or (-np.inf, np.inf)))
 
 
-def seeds_of(runs: list[Run]) -> str:
-    """``3 seeds``."""
-    return f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-
-
 def ticks(scale: int):
     """What writes the numbers of an axis that counts in so many: ``1,000``, ``0.5``."""
     from matplotlib import ticker
@@ -225,7 +220,7 @@ def learning_curves(agents: dict[str, list[Run]]):
         panel = above.add_subplot(*cell, sharey=curves[0] if curves else None)
         units.append(unit_of(agent, runs))
         draw_curves(panel, runs, colors[agent], units[-1])
-        seeds = seeds_of(runs)
+        seeds = counted(len(runs), "seed")
         name, variant = in_words(agent, runs[0])
         width = {1: 95, 2: 45}.get(columns, 32)
         title = f"{name}\n{textwrap.fill(f'{variant}, {seeds}', width)}" if variant else f"{name}, {seeds}"
@@ -309,7 +304,7 @@ def budget(agents: dict[str, list[Run]]):
     kind = "seconds" if clock == "seconds" else "processor seconds"
     over_seconds.set(xlabel=f"{kind} of training, logarithmic scale", xscale="log")
     over_seconds.xaxis.set_major_formatter(ticker.FuncFormatter(lambda at, _: f"{at:g}"))
-    names = {agent: f"{in_words(agent, runs[0])[0]}, {seeds_of(runs)}" for agent, runs in agents.items()}
+    names = {agent: f"{in_words(agent, runs[0])[0]}, {counted(len(runs), 'seed')}" for agent, runs in agents.items()}
     lines = [pyplot.Line2D([], [], color=ALGORITHMS[algorithm(agent)], lw=2.8) for agent in agents]
     legend_below(figure, dict(zip(names.values(), lines, strict=True)))
     figure.suptitle(f"{environment}: returns over steps, and over what they cost", fontsize=12)

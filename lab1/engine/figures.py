@@ -101,6 +101,11 @@ LEGEND_WIDTH = 11  # characters of a legend that fit into an inch
 LEGEND_HANDLE = 6  # as many characters are as wide as the line or dot before a label, and the gap after it
 
 
+def counted(number: int, thing: str) -> str:
+    """``3 seeds``, ``1 seed``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def legend_below(figure: Any, handles: dict[str, Any], title: str | None = None) -> None:
     """One legend for all panels, below them, where it hides no data: ``handles`` by their labels, in a row or, where
     that would be wider than the figure, in two. The figure's layout is ``constrained``."""
@@ -174,8 +179,16 @@ def by_experiment(runs: list[Run], compared: Collection[str] | None = None) -> d
     groups = defaultdict(list)
     for run in runs:
         groups[run["name"] if "runs" in run else run["name"].split("-seed")[0]].append(run)
-    split = {name: {"": same} if "runs" in same[0] else experiments(same, compared) for name, same in groups.items()}
-    return {", ".join(filter(None, (name, flags))): same for name in split for flags, same in split[name].items()}
+    return split(groups, compared)
+
+
+def split(groups: dict[str, list[Run]], compared: Collection[str] | None = None) -> dict[str, list[Run]]:
+    """Groups of runs by name, as ``by_experiment`` returns them: those of several experiments apart."""
+    found = {}
+    for name, same in groups.items():
+        for flags, alike in ({"": same} if "runs" in same[0] else experiments(same, compared)).items():
+            found[", ".join(filter(None, (name, flags)))] = alike
+    return found
 
 
 def experiments(

@@ -56,14 +56,20 @@ def read_results(config: RunConfig, folder: Path) -> dict[str, Any] | None:
 def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLACES) -> list[str]:
     """The flags with another value than in the ``config.json`` of a run, such as ``["--epochs 40"]``, but for those
     ``aside``: where it computes and files lie."""
+    return [
+        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, (_, value) in _changes(config, folder, aside).items()
+    ]
+
+
+def _changes(config: RunConfig, folder: Path, aside: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """The values before and now of each flag that has another one than in a run's ``config.json``; one that an older
+    run does not know had its default."""
     before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
-    return [
-        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in config.as_dict().items()
-        if name not in aside and value != before.get(name, defaults[name])
-    ]
+    values = {name: (before.get(name, defaults[name]), value) for name, value in config.as_dict().items()}
+    return {name: pair for name, pair in values.items() if name not in aside and pair[0] != pair[1]}
 
 
 def earlier_flags(folder: Path) -> list[dict[str, Any]]:
@@ -83,12 +89,8 @@ def earlier_flags(folder: Path) -> list[dict[str, Any]]:
 def note_flags(config: RunConfig, folder: Path, unit: str, done: int) -> None:
     """Write the values that flags had up to now, where a run is resumed with others, to its ``resumed.json``; to be
     called before ``config.json`` is written anew."""
-    before, after = read_object(folder / "config.json"), config.as_dict()
-    flags = {
-        name: before[name] for name in after if name not in PLACES and before.get(name, after[name]) != after[name]
-    }
-    earlier = earlier_flags(folder)
-    note = {unit: done, "flags": flags}
+    flags = {name: before for name, (before, _) in _changes(config, folder, PLACES).items()}
+    earlier, note = earlier_flags(folder), {unit: done, "flags": flags}
     if flags and note not in earlier:  # it is there if this was killed before config.json was written
         write_text(json.dumps({"before": [*earlier, note]}, indent=1) + "\n", folder / "resumed.json")
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from lab1.engine.figures import PARTS, experiments
+from lab1.engine.figures import PARTS, counted, experiments, split
 from lab1.engine.metrics import mean_interval, paired_interval
 from lab2.tasks.runs import classification_rows
 
@@ -82,11 +82,6 @@ def name_rows(axes, names: list[str]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def counted(number: int, thing: str) -> str:
-    """``3 seeds``, ``1 seed``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def classification_figure(dataset: str, runs: list[Run]):
     """Left: test accuracy by method, with the 95 % interval of a test set of this size; of a method that was trained in
     several ways, the one that validation chooses. Right: validation accuracy of frozen features by layer, the best
@@ -153,8 +148,7 @@ def choice_figure(dataset: str, runs: list[Run]):
     groups = defaultdict(list)
     for run in sorted(runs, key=choice_order):
         groups[choice_kind(run)].append(run)
-    split = {kind: experiments(same) for kind, same in groups.items()}
-    groups = {", ".join(filter(None, (kind, flags))): same for kind in split for flags, same in split[kind].items()}
+    groups = split(groups)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.7 + 0.65 * len(groups)), layout="constrained")
     for place, same in enumerate(groups.values()):
         for part, offset in (("validation", -0.17), ("test", 0.17)):

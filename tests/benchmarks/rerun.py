@@ -7,9 +7,9 @@
 Each row is one command of a README, with the seeds of the published runs, in a folder that is thrown away. What it
 finds is set beside the published mean and its 95 % interval over seeds (Student's t; from ten seeds on the
 interquartile mean and its bootstrap interval). Rows that were published from a processor of the same kind run without
-its vector instructions (``ATEN_CPU_CAPABILITY=default``), which rounds otherwise. Of a dozen means that differ by
-chance alone, one or two fall outside such an interval: it is as wide as the published mean is uncertain, and the new
-one is as uncertain.
+vector instructions in torch's own kernels (``ATEN_CPU_CAPABILITY=default``), which rounds otherwise. Of a dozen means
+that differ by chance alone, one or two fall outside such an interval: it is as wide as the published mean is uncertain,
+and the new one is as uncertain.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ASIDE = (*PLACES, "precision", "seed", "seeds", "depths", "kinds", "agents")  # 
 class Row:
     """A published mean, and the command that makes it again; of a series, ``cell`` says which of its runs count.
 
-    ``metric`` is where a run has its number, ``test.accuracy``; ``plain``: without vector instructions.
+    ``metric`` is where a run has its number, ``test.accuracy``; ``scalar``: without vector instructions.
     """
 
     command: str
@@ -46,7 +46,7 @@ class Row:
     metric: str
     cell: dict[str, Any] = dataclasses.field(default_factory=dict)
     factor: float = 1.0
-    plain: bool = False
+    scalar: bool = False
 
 
 MLPS = "lab1/sweep_depth.py --family mlp"
@@ -55,11 +55,11 @@ CARTPOLE = "lab3/compare_agents.py"
 ACCURACY, LAST, RETURN = "test.accuracy", "history.-1.return", "test.return"
 PLAIN, RESIDUAL = {"residual": False}, {"residual": True}
 ROWS = {
-    "mlp": Row("lab1/train_mlp.py", "mlp-128-64", ACCURACY, factor=100, plain=True),
-    "digits": Row("lab1/train_mlp.py --dataset digits", "mlp-128-64-digits", ACCURACY, factor=100, plain=True),
-    "detector": Row("lab1/detect_digits.py --network mlp", "detect-mlp", "test.f1", plain=True),
+    "mlp": Row("lab1/train_mlp.py", "mlp-128-64", ACCURACY, factor=100, scalar=True),
+    "digits": Row("lab1/train_mlp.py --dataset digits", "mlp-128-64-digits", ACCURACY, factor=100, scalar=True),
+    "detector": Row("lab1/detect_digits.py --network mlp", "detect-mlp", "test.f1", scalar=True),
     "deep": Row(
-        f"{MLPS} --init he --depths 20 --kinds plain", "depth-mlp-he", ACCURACY, PLAIN | {"depth": 20}, 100, plain=True
+        f"{MLPS} --init he --depths 20 --kinds plain", "depth-mlp-he", ACCURACY, PLAIN | {"depth": 20}, 100, scalar=True
     ),
     "zero": Row(
         f"{MLPS} --init he-zero --depths 50 --kinds residual",
@@ -79,8 +79,8 @@ ROWS = {
     "gpt": Row("lab2/train_gpt.py --preset nano --steps 900 --eval-interval 180", "gpt-4x128-900steps", "test.loss"),
     "reinforce": Row(f"{CARTPOLE} --agents reinforce-none", "compare-CartPole-v1", LAST, {"agent": "reinforce-none"}),
     "ppo": Row(f"{CARTPOLE} --agents ppo", "compare-CartPole-v1", LAST, {"agent": "ppo"}),
-    "acrobot": Row("lab3/train_ppo.py --env Acrobot-v1", "ppo-Acrobot-v1", RETURN, plain=True),
-    "navigation": Row("lab3/train_ppo.py --env NavigationGoal-v0", "ppo-NavigationGoal-v0", RETURN, plain=True),
+    "acrobot": Row("lab3/train_ppo.py --env Acrobot-v1", "ppo-Acrobot-v1", RETURN, scalar=True),
+    "navigation": Row("lab3/train_ppo.py --env NavigationGoal-v0", "ppo-NavigationGoal-v0", RETURN, scalar=True),
 }
 
 
@@ -109,7 +109,7 @@ def of_seed(results: list[dict[str, Any]], row: Row) -> dict[int, float]:
 def run(row: Row, seeds: list[int], folder: Path) -> list[dict[str, Any]]:
     """Give a row's command for these seeds; returns what its runs wrote."""
     words = row.command.split()
-    environment = os.environ | ({"ATEN_CPU_CAPABILITY": "default"} if row.plain else {})
+    environment = os.environ | ({"ATEN_CPU_CAPABILITY": "default"} if row.scalar else {})
     series = bool(row.cell)
     for more in [["--seeds", *seeds, "--workers", 1]] if series else [["--seed", seed] for seed in seeds]:
         command = [sys.executable, *words, *map(str, more), "--model-dir", str(folder)]
@@ -149,24 +149,11 @@ def main() -> None:
         here = of_seed(results, row)
         middle, low, high = map(float, over_runs(np.array(list(published.values()))))
         again = float(over_runs(np.array(list(here.values())))[0])
-        machine = before[0]["environment"]
-        found[name] = {
-            "command": row.command,
-            "published": row.published,
-            "device": machine["device"],
-            "torch": machine["torch"],
-            "plain": row.plain,
-            "seeds": seeds,
-            "mean": middle,
-            "interval": [low, high],
-            "here": list(here.values()),
-            "mean_here": again,
-            "inside": low <= again <= high,
-            "seconds": round(time.perf_counter() - began, 1),
-        }
+        took = round(time.perf_counter() - began, 1)
+        found[name] = dataclasses.asdict(row) | {"seeds": seeds, "here": list(here.values()), "seconds": took}
         interval = f"[{low:.4g}, {high:.4g}]"
         print(f"{row.command:70s}{len(seeds):4d}{middle:12.4g}{interval:>20s}{again:10.4g}", flush=True)
-        report.write(__file__, flags, found)  # after each row, as an hour is long
+        report.write(__file__, flags, found)  # after each row, as half an hour is long
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def ppo(page: Page) -> None:
     page.says("The three seeds reach {}, {} and {}; every", *returns("ppo-CarRacing-v3"))
     curve = [(fmean(each(now, "step")), fmean(each(now, "return"))) for now in zip(*each_history(cars), strict=True)]
     highest = max(curve, key=lambda point: point[1])
-    page.says("rises up to {} decisions, to {}, and", round(highest[0], -3), highest[1])
+    page.says("is highest at {} decisions, {}, and", round(highest[0], -3), highest[1])
     page.leave("sizes of files that are not published", r"The weights, 4\.5 MB")
 
 

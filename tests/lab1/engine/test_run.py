@@ -211,8 +211,7 @@ def test_a_run_keeps_the_flags_that_it_had_before(tmp_path):
     first = {"epochs": 2, "flags": {"epochs": 2, "learning_rate": TrainConfig().learning_rate}}
     assert before() == [first]
     again = make_trainer(tmp_path, epochs=4, learning_rate=0.5, resume=str(tmp_path / "run"))
-    again.open()
-    finished.note_flags(again.config, again.folder, "epochs", 3)  # nothing changes any more
+    finished.note_flags(again.config, tmp_path / "run", "epochs", 3)  # and killed before config.json was written
     finish(again)
     assert before() == [first, {"epochs": 3, "flags": {"epochs": 3}}]
     (tmp_path / "run" / "resumed.json").write_text('{"before": 3}', encoding="utf-8")
