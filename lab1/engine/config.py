@@ -233,8 +233,8 @@ def folder_name(description: str) -> str:
 
 
 def find_run(run: str, runs_folder: Path, published: Path | None = None, offer: str = "config.json") -> Path:
-    """The folder of a run given by its path or by its name under ``runs_folder``; for scripts that only read it, under
-    the folder of the ``published`` ones too.
+    """The folder of a run given by its path or by its name under ``runs_folder`` or, where it will not be written to,
+    under the folder of the ``published`` ones.
 
     Args:
         offer: a file, such as best.pt, that a run must have for the message to name it among those that are there.
