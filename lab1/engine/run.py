@@ -109,13 +109,14 @@ class Run:
         self.over = finished.stands(self.config) is not None
         if self.over:
             return
-        self._restore()
+        restored = self._restore()
         results = finished.read_results(self.config, self.folder) or {}
         # A run that was made longer and stopped before its new test still has the results of the shorter one.
         done = results.get("steps", results.get("epochs"))
         self.over = self.finished() and "test" in results and done == self.clock()
+        shown = finished.shown(self.folder)
         if self.over:
-            changed, shown = ", ".join(finished.changed_flags(self.config, self.folder)), finished.shown(self.folder)
+            changed = ", ".join(finished.changed_flags(self.config, self.folder))
             stopped = getattr(self.config, "patience", 0) > 0 and self.epoch < self.epochs
             early = ", or --patience 0 to let this one go on, which stopped early" if stopped else ""
             require(
@@ -124,12 +125,20 @@ class Run:
                 f"a new run{early}",
             )
             self.say(f"{shown} is finished and tested: test {in_words(results['test'])}")
+        elif restored:
+            trained = self.finished()
+            self.say(f"{shown} has been trained, and is tested now" if trained else f"resuming {shown} {self.where()}")
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Put back all that the newest checkpoint holds; whether there is one.
+
+        Raises:
+            UsageError: where the run cannot be gone on with as it is asked.
+        """
         content = checkpoint.load_newest(self.folder)  # on the CPU: MPS could not hold the float64 in it
         if content is None:
             self.say(f"{self.folder} stopped before its first checkpoint: it starts again")
-            return
+            return False
         changed = finished.changed_flags(self.config, self.folder)
         mixed = [flag for flag in changed if flag.split()[0] in LEARNED_FROM]
         about = content.get("about")  # older checkpoints do not have it
@@ -160,7 +169,7 @@ class Run:
             asked >= done or asked == read_settings(self.folder).get(flag),
             f"{finished.shown(self.folder)} has done {done} {flag} already, so --{flag} {asked} is too few",
         )
-        self.say(f"resuming {self.folder} {self.where()}")
+        return True
 
     def _put_back(self, name: str, value: Any) -> None:
         number = (int, float)

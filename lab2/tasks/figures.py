@@ -158,9 +158,15 @@ def choice_figure(dataset: str, runs: list[Run]):
             draw_row(axes, place + offset, accuracies, interval, PARTS[part], label=label)
     name_rows(axes, [f"{name}, {counted(len(same), 'run')}" for name, same in groups.items()])
     # Chance as the runs found it in their test sets: one line, unless they had different ones.
-    for chance, choices in sorted({(run["chance"], tuple(run["choices"])) for run in runs if "chance" in run}):
-        label = f"chance, {' to '.join(NUMBERS.get(n, str(n)) for n in sorted({min(choices), max(choices)}))} choices"
-        axes.axvline(100 * chance, color="black", lw=1.2, ls="--", label=label)
+    chances = defaultdict(set)
+    for run in runs:
+        if "chance" in run:
+            ends = sorted({min(run["choices"]), max(run["choices"])})
+            chances[" to ".join(NUMBERS.get(count, str(count)) for count in ends)].add(100 * run["chance"])
+    for choices, found in sorted(chances.items(), key=lambda item: min(item[1])):
+        for place, chance in enumerate(sorted(found)):
+            label = f"chance, {choices} choices" if place == 0 else None
+            axes.axvline(chance, color="black", lw=1.2, ls="--", label=label)
     axes.set_xlabel("accuracy (%)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     caption = "Dots: runs."

@@ -152,9 +152,20 @@ def test_a_finished_run_that_is_resumed_is_not_touched(tmp_path, capsys):
     assert finish(again) == test
     assert again.history == trainer.history
     words = f"loss {test['loss']:.4f}  accuracy {test['accuracy']:.2%}".replace("%", " %")
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last == f"{trainer.folder} is finished and tested: test {words}  macro_f1 {test['macro_f1']:.4f}"
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"{trainer.folder} is finished and tested: test {words}  macro_f1 {test['macro_f1']:.4f}"
+    assert not [line for line in said if "resuming" in line]
     assert snapshot(tmp_path) == before
+
+
+def test_a_run_that_was_killed_before_its_test_is_tested(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    test = finish(trainer)
+    (trainer.folder / "results.json").unlink()
+    capsys.readouterr()
+    assert finish(make_trainer(tmp_path, resume=str(trainer.folder))) == test
+    assert f"{trainer.folder} has been trained, and is tested now" in capsys.readouterr().out.splitlines()
+    assert (trainer.folder / "results.json").is_file()
 
 
 def test_what_would_change_nothing_in_a_finished_run_is_refused(tmp_path):
