@@ -119,6 +119,10 @@ def run_all(
     ids = _read_ids(place)
     running = {name: SlurmJob(place, ids[name]) for name, _ in jobs if name in ids}
     alive = _queue()
+    if alive is None:
+        raise RunFailed(
+            "squeue does not answer, so nobody knows what still runs; nothing was submitted: try again later"
+        )
     running = {name: job for name, job in running.items() if job.job_id in alive or _succeeded(job)}
     new = [(name, job) for name, job in jobs if name not in running]
     if new:
@@ -136,10 +140,11 @@ def run_all(
     missed = dict.fromkeys(running, 0)
     with tqdm(total=len(running), unit=" jobs", disable=None, leave=False) as bar:
         while True:
-            alive = _queue()
+            seen = _queue()
+            alive = alive if seen is None else seen  # a busy Slurm may not answer for a while: nothing is lost by that
             for name, job in list(running.items()):
                 # A result may be seen a little after its job has left the queue.
-                missed[name] = 0 if job.job_id in alive else missed[name] + 1
+                missed[name] = 0 if job.job_id in alive else missed[name] + (seen is not None)
                 if job.job_id in alive or (not job.paths.result_pickle.exists() and missed[name] < LOST_AFTER):
                     continue
                 del running[name]
@@ -180,11 +185,14 @@ def run_script(job: tuple[str, dict[str, Any]]) -> Any:
     return script.main(script.Config(**fields))
 
 
-def _queue() -> dict[str, str]:
-    """The jobs that wait or run, as Slurm tells, with their states; each of an array by itself."""
+def _queue() -> dict[str, str] | None:
+    """The jobs that wait or run, as Slurm tells, with their states, each of an array by itself; None where it does not
+    answer."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
-    return dict(line.split(maxsplit=1) for line in said.splitlines() if " " in line.strip())
+    said = subprocess.run(command, capture_output=True, text=True)
+    if said.returncode != 0:
+        return None
+    return dict(line.split(maxsplit=1) for line in said.stdout.splitlines() if " " in line.strip())
 
 
 def _succeeded(job) -> bool:

@@ -200,7 +200,10 @@ def _watch() -> None:
         pass
     _stop.set()
     while _at_work:  # again and again: a Trainer that has not begun to train yet hears nothing
-        os.kill(os.getpid(), signal.SIGTERM)
+        if os.name == "nt":
+            signal.raise_signal(signal.SIGTERM)  # os.kill would end the process there, unsaved
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.2)
     if not parent.is_alive():
         os._exit(1)

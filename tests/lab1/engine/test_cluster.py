@@ -1,6 +1,7 @@
 """A series on a real Slurm, where there is one: an array of jobs, one killed, one told that its time is up, and one
 preempted. ``tests/slurm.sh`` starts one."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab1 import train_mlp
 from lab1.engine import cluster
-from lab1.engine.config import REPOSITORY, UsageError
+from lab1.engine.config import REPOSITORY, RunFailed, UsageError
 from tests.exactness import assert_same_end
+from tests.posix import posix
 
 FLAGS = "--family mlp --dataset digits --depths 2 --seeds 0 1 2 3 --width 64 --epochs 150 --device cpu".split()
 
@@ -42,6 +45,75 @@ def test_a_single_run_is_known_by_its_name_and_its_flags(tmp_path, monkeypatch):
         cluster.run_alone(dataclasses.replace(first, **changed))
     assert {job.split()[0] for job in asked} == {"one"}
     assert [asked.index(job) for job in asked] == [0, 0, 2, 3, 4, 2]
+
+
+class FakeJob:
+    """What submitit knows of a job, as far as it is needed."""
+
+    def __init__(self, place: Path, job_id: str):
+        self.job_id, self.paths = job_id, SimpleNamespace(result_pickle=place / f"{job_id}.pkl")
+
+    def exception(self):
+        return None
+
+    def result(self) -> str:
+        return self.paths.result_pickle.read_text(encoding="utf-8")
+
+
+class FakeExecutor:
+    """Takes jobs as Slurm would."""
+
+    def __init__(self, place: Path):
+        self.place, self.submitted = place, []
+
+    def batch(self):
+        return contextlib.nullcontext()
+
+    def submit(self, job) -> FakeJob:
+        self.submitted.append(job.job)
+        return FakeJob(self.place, f"7_{len(self.submitted)}")
+
+
+@pytest.fixture
+def executor(tmp_path, monkeypatch) -> FakeExecutor:
+    fake = FakeExecutor(tmp_path / "slurm")
+    fake.place.mkdir()
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(SlurmJob=FakeJob))
+    monkeypatch.setattr(cluster, "make_executor", lambda given, folder: fake)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0)
+    return fake
+
+
+def test_while_the_queue_cannot_be_read_no_job_counts_as_lost(executor, tmp_path, monkeypatch):
+    """A busy Slurm does not answer for longer than it takes to give a job up, and then it goes on as it was."""
+    answers = iter([{}, {"7_1": "RUNNING"}, *[None] * (2 * cluster.LOST_AFTER), {"7_1": "RUNNING"}])
+
+    def queue():
+        answer = next(answers, {})
+        if answer == {} and executor.submitted:  # it has ended
+            (executor.place / "7_1.pkl").write_text("found", encoding="utf-8")
+        return answer
+
+    monkeypatch.setattr(cluster, "_queue", queue)
+    assert list(cluster.run_all(len, [("a", "job")], (), 1, tmp_path)) == [("a", "found")]
+    assert executor.submitted == ["job"]
+
+
+def test_nothing_is_submitted_while_nobody_knows_what_runs(executor, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_queue", lambda: None)
+    with pytest.raises(RunFailed, match=r"squeue does not answer, .* nothing was submitted: try again later"):
+        list(cluster.run_all(len, [("a", "job")], (), 1, tmp_path))
+    assert executor.submitted == []
+
+
+@posix
+def test_what_squeue_says(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for status, queue in ((0, {"7_1": "RUNNING", "7_2": "PENDING"}), (1, None)):
+        squeue.write_text(f"#!/bin/sh\necho 7_1 RUNNING\necho 7_2 PENDING\nexit {status}\n", encoding="utf-8")
+        squeue.chmod(0o755)
+        assert cluster._queue() == queue
 
 
 def script(name: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
