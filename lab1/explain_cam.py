@@ -52,7 +52,7 @@ class Config(RunConfig):
         self.mistakes = self.mistakes or 0
 
     def describe(self) -> str:
-        return f"{self.method}-{Path(self.run).name}"
+        return f"{self.method}-{Path(self.run).resolve().name}"
 
 
 def choose(images, probabilities, config: Config) -> list[int]:
@@ -101,7 +101,7 @@ def main(config: Config) -> dict:
     device = prepare(config)
     source = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(source / "best.pt", device, **ABOUT)
-    kind, dataset = type(model).__name__, about["dataset"]
+    kind, dataset, size = type(model).__name__, about["dataset"], about.get("size", [32, 32])
     article = "an" if kind == "MLP" else "a"
     require(
         isinstance(model, models.CNN),
@@ -111,11 +111,14 @@ def main(config: Config) -> dict:
         dataset == "shapes" or not config.evaluate,
         f"--evaluate: no boxes are known in {dataset}; use a network that train_cnn.py trained with --dataset shapes",
     )
+    fits = isinstance(size, list) and len(size) == 2 and all(isinstance(each, int) and each > 0 for each in size)
+    require(fits, f"{source / 'best.pt'} holds no network of this lab: its size is {size!r}")
     examples, test = [read_example(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
         if dataset == "folder":
             config.data_dir = folder_of_images(config, source)
         images = datasets.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+        about["size"] = list(images.test_images.shape[-2:])
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)
         for row in choose(images, lambda: predict(model, inputs), config):

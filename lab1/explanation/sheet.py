@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
+from lab1.engine.figures import plain
 from lab1.explanation.cam import class_activation_map, grad_cam, overlay
 from lab1.images.files import read_image
 
@@ -22,8 +23,8 @@ LARGEST = 640  # pixels of an image's longer side on the sheet
 
 @dataclasses.dataclass
 class Example:
-    """An image to explain: its name on the sheet, RGB uint8 ``[H, W, 3]`` of any size and, if known, its true class and
-    the box of its object: x0, y0, x1, y1 in pixels, x1 and y1 just beyond it."""
+    """An image to explain: its name on the sheet, uint8 ``[H, W, 3]``, or ``[H, W, 1]`` if grey, of any size and, if
+    known, its true class and the box of its object: x0, y0, x1, y1 in pixels, x1 and y1 just beyond it."""
 
     name: str
     pixels: np.ndarray
@@ -41,17 +42,22 @@ def read_example(path: Path) -> Example:
 
 
 def network_input(pixels: np.ndarray, about: dict[str, Any]) -> Tensor:
-    """RGB uint8 ``[N, H, W, 3]`` or ``[H, W, 3]`` -> what the network was trained on, ``[N, 3, 32, 32]`` float32. One
-    image is scaled as those of a folder of one's own are."""
+    """Uint8 ``[N, H, W, C]`` or ``[H, W, C]`` -> what the network was trained on, ``[N, C, H', W']`` float32. One image
+    is brought to its size, if it has another, as those of a folder of one's own are, and to its channels, 1 or 3."""
     if pixels.ndim == 3:
-        pixels = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))[None]
+        (height, width), channels = about.get("size", (32, 32)), len(about["mean"])  # older runs do not have it
+        if pixels.shape != (height, width, channels):
+            image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+            image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+            pixels = np.array(image).reshape(height, width, channels)
+        pixels = pixels[None]
     scaled = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
     mean, std = (torch.tensor(about[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     return (scaled - mean) / std
 
 
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The probabilities ``[N, classes]`` of inputs ``[N, 3, 32, 32]``, in parts that fit in memory."""
+    """The probabilities ``[N, classes]`` of inputs ``[N, C, H, W]``, in parts that fit in memory."""
     with torch.no_grad():
         return torch.cat([model(part).softmax(1) for part in inputs.split(500)])
 
@@ -87,15 +93,17 @@ def contact_sheet(
             shown[-1] = example.label
         maps = maps_of(model, inputs, torch.tensor(shown, device=device), method).cpu().numpy()
         large = max(1, 160 // max(example.pixels.shape[:2]))  # small images would hide the map's smooth course
-        pixels = np.asarray(_at_most(example.pixels, LARGEST)).repeat(large, 0).repeat(large, 1)
+        colors = example.pixels.repeat(3 // example.pixels.shape[-1], -1)
+        pixels = np.asarray(_at_most(colors, LARGEST)).repeat(large, 0).repeat(large, 1)
         row[0].imshow(pixels)
         truth = None if example.label is None else classes[example.label]
-        row[0].set_title(f"{example.name}\n{'' if truth is None else f'label: {truth}'}", fontsize=11)
+        named = "" if truth is None else f"label: {truth}"
+        row[0].set_title(plain(f"{example.name}\n{named}"), fontsize=11)
         for panel, label, heat in zip(row[1:], shown, maps, strict=True):
             panel.imshow(overlay(pixels, heat, maps.max()))
             right = label == example.label
             title = f"{classes[label]}{' (label)' if right else ''}\n{percent(probabilities[label])}"
-            panel.set_title(title, fontsize=11, weight="bold" if right else "normal")
+            panel.set_title(plain(title), fontsize=11, weight="bold" if right else "normal")
         for panel in row:
             panel.set_axis_off()
             if example.box is not None:

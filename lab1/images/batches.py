@@ -5,6 +5,7 @@ processes, and an epoch of MNIST costs less than the usual per-image loop spends
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -132,25 +133,34 @@ def split_batches(
     """Training, validation and test batches of a data set.
 
     Validation is a stratified random part of the training set: 5,000 images of one as large as MNIST, a tenth of a
-    smaller one, or ``validation_count``; with 0 there is none. With ``train_count``, a stratified part of so many
-    images of the rest is learned from, else all of it.
-    Pixels are normalised by the statistics of what is learned from. ``augment`` and ``alternate`` are for training.
+    smaller one, and at least as many as there are classes; or ``validation_count``; with 0 there is none. With
+    ``train_count``, a stratified part of so many images of the rest is learned from, else all of it. Pixels are
+    normalised by the statistics of what is learned from. ``augment`` and ``alternate`` are for training.
 
     Raises:
-        UsageError: where there are too few images for these parts.
+        UsageError: where there are too few images for these parts, or what is learned from lacks a class.
     """
     classes = len(data.train_labels.unique())
     for flag, count in (("--train-images", train_count), ("--validation-images", validation_count)):
         enough = count in (None, 0) or count >= classes
         require(enough, f"{flag} {count}: at least {classes} are needed, one of each class")
     if validation_count is None:
-        validation_count = min(5000, len(data.train_labels) // 10)
+        validation_count = max(classes, min(5000, len(data.train_labels) // 10))
     rest, held_out = torch.arange(len(data.train_labels)), torch.arange(0)
     if validation_count > 0:
         rest, held_out = stratified_split(data.train_labels, validation_count, seed)
     if train_count is not None and train_count != len(rest):
         require(train_count < len(rest), f"--train-images {train_count}: {data.name} has {len(rest)} to learn from")
+        most = len(rest) - classes
+        all_of_them = f"or leave it out, for all {len(rest)} of {data.name}"
+        require(train_count <= most, f"--train-images {train_count}: {most} at most, {all_of_them}")
         rest = rest[stratified_split(data.train_labels[rest], train_count, seed)[1]]
+    learned = data.train_labels[rest].unique().tolist()
+    lacking = next((name for label, name in enumerate(data.classes) if label not in learned), None)
+    require(
+        len(learned) == classes,
+        f"--train-images {train_count}: too few of {data.name} for one of class {lacking}; use more",
+    )
     train_images = data.train_images[rest]
     mean, std = pixel_statistics(train_images)
 
@@ -165,10 +175,13 @@ def split_batches(
     )
 
 
-# The types of what ``about_data`` returns.
+# The types of what a network needs of ``about_data`` to be used.
 ABOUT = {"dataset": str, "classes": [str], "mean": [float], "std": [float]}
 
 
 def about_data(data: ImageData, batches: Batches) -> dict:
-    """What a checkpoint must say of its data for the network to be used later: names and normalisation."""
-    return {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}
+    """What a checkpoint must say of its data for the network to be used later: names, normalisation, height and width;
+    and a checksum of the training labels, by which it is noticed that images came or went."""
+    about = {"dataset": data.name, "classes": data.classes, "mean": batches.mean, "std": batches.std}
+    size = list(data.train_images.shape[-2:])
+    return about | {"size": size, "checksum": zlib.crc32(data.train_labels.cpu().contiguous().numpy())}

@@ -14,6 +14,8 @@ from lab1.engine import checkpoint, launch
 from lab1.engine.config import UsageError
 from lab1.explanation import cam, evaluation
 from lab1.explanation.sheet import Example, contact_sheet
+from lab1.images import datasets
+from lab1.images.batches import ImageData
 
 
 @pytest.fixture(params=["CNN", "ResCNN"])
@@ -282,6 +284,49 @@ def test_the_run_of_a_folder_of_images_knows_the_folder(runs, tmp_path):
     )
     explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--data-dir", str(tmp_path / "elsewhere")], ""))
     assert (tmp_path / "sheet-2" / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 64), (1, 40)])
+def test_an_image_is_explained_as_the_network_learned_it(tmp_path, channels, size):
+    """A data set of one's own, whose classes are told apart by stripes that a smaller image would not show."""
+    generator, classes = torch.Generator().manual_seed(0), ["flat", "striped"]
+    labels = torch.arange(40) % 2
+    images = torch.randint(0, 2, (40, channels, size, size), generator=generator) * 20 + 100
+    images[labels == 1] += torch.arange(size)[:, None] % 2 * 100
+    images = images.to(torch.uint8)
+    datasets.register_dataset("stripes")(lambda: ImageData("stripes", classes, images, labels, images, labels))
+    try:
+        about = {"dataset": "stripes", "classes": classes, "mean": [0.5] * channels, "std": [0.2] * channels}
+        torch.manual_seed(0)
+        model = models.CNN(1, width=4, in_channels=channels, classes=2)
+        content = {"model": models.describe(model), "weights": model.state_dict()}
+        (tmp_path / "run").mkdir()
+        checkpoint.save(content | {"about": about | {"size": [size, size]}}, tmp_path / "run" / "best.pt")
+        (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
+        Image.fromarray(images[1].permute(1, 2, 0).squeeze().numpy()).save(tmp_path / "one.png")
+        flags = ["--run", str(tmp_path / "run"), "--indices", "1", "2", "--images", str(tmp_path / "one.png")]
+        flags += ["--model-dir", str(tmp_path), "--name", "sheet"]
+        explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
+    finally:
+        del datasets.DATASETS["stripes"]
+    said = json.loads((tmp_path / "sheet" / "results.json").read_text(encoding="utf-8"))["images"]
+    normalised = (images[[1, 1, 2]].float() / 255 - 0.5) / 0.2  # the file, and the two of the test set
+    with torch.no_grad():
+        expected = model.eval()(normalised).softmax(1)
+    found = torch.tensor([[each["probabilities"][name] for name in classes] for each in said])
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_size_that_is_none_is_refused(runs, tmp_path, picture):
+    content = checkpoint.load(runs / "pictures" / "best.pt", "cpu")
+    for size in (32, [32], [32, 0], ["32", 32]):
+        content["about"]["size"] = size
+        (tmp_path / "run").mkdir(exist_ok=True)
+        checkpoint.save(content, tmp_path / "run" / "best.pt")
+        (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
+        flags = ["--run", str(tmp_path / "run"), "--images", str(picture), "--model-dir", str(tmp_path)]
+        with pytest.raises(UsageError, match="holds no network of this lab: its size is"):
+            explain_cam.main(launch.parse(explain_cam.Config, flags, ""))
 
 
 def test_a_refusal_is_one_line_and_status_2(run_script, runs):

@@ -1,10 +1,13 @@
 """Batches whose order is a function of seed and epoch, their normalisation, and the three sets of them."""
 
 import itertools
+import re
+import zlib
 
 import pytest
 import torch
 
+from lab1.engine.config import UsageError
 from lab1.engine.distributed import StandIn
 from lab1.images.augment import NOISE, random_affine
 from lab1.images.batches import Batches, ImageData, about_data, pixel_statistics, split_batches
@@ -224,7 +227,37 @@ def test_what_a_checkpoint_says_of_its_data():
         "classes": list("0123456789"),
         "mean": train.mean,
         "std": train.std,
+        "size": [1, 1],
+        "checksum": zlib.crc32(tiny.train_labels.numpy()),
     }
+
+
+def test_an_image_more_changes_the_checksum():
+    before, after = image_data(200), image_data(201)
+    sums = [about_data(data, split_batches(data, 32, seed=0)[0])["checksum"] for data in (before, after, before)]
+    assert sums[0] == sums[2] != sums[1]
+
+
+def test_a_small_data_set_has_a_validation_image_of_each_class():
+    train, validation, _ = split_batches(image_data(30), 32, seed=0)
+    assert (len(train.labels), sorted(validation.labels.tolist())) == (20, list(range(10)))
+
+
+@pytest.mark.parametrize(
+    ("count", "complaint"),
+    [
+        (10, r"--train-images 10: too few of tiny for one of class \d; use more"),  # 82 % are of class 0
+        (175, "--train-images 175: 170 at most, or leave it out, for all 180 of tiny"),
+        (181, "--train-images 181: tiny has 180 to learn from"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(count, complaint):
+    tiny = image_data(200)
+    if count == 10:
+        tiny.train_labels = torch.tensor([0] * 164 + [number for number in range(1, 10) for _ in range(4)])
+    with pytest.raises(UsageError) as caught:
+        split_batches(tiny, 32, seed=0, train_count=count)
+    assert re.fullmatch(complaint, str(caught.value))
 
 
 def sides(seed: int, epoch: int, start: int = 0) -> dict[int, tuple[float, bool]]:
