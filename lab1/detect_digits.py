@@ -21,6 +21,12 @@ from lab1.engine.config import TrainConfig, find_run, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
+# Flags that say how a detector is trained: with --run none is.
+TRAINING = (
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "patience"),
+    *("network", "train_canvases", "precision", "compile"),
+)
+
 
 @dataclasses.dataclass
 class Config(TrainConfig):
@@ -39,7 +45,7 @@ class Config(TrainConfig):
     run: Annotated[str | None, flag("RUN")] = None
     """Train nothing: detect with this run's network; a folder, or a name under --model-dir or of a published run."""
     train_canvases: int = 6000
-    """Canvases to cut training windows from, about 26 windows each."""
+    """Canvases to cut training windows from, about 32 windows each; an eighth of them are grids."""
     canvases: int = 500
     """Canvases of each kind to test on."""
 
@@ -47,10 +53,18 @@ class Config(TrainConfig):
         super().check()
         require(self.train_canvases >= 8, f"--train-canvases {self.train_canvases}: at least 8 are needed")
         require(self.canvases >= 1, f"--canvases {self.canvases}: at least 1 is needed")
+        if self.run is not None:
+            require(self.resume is None, "--resume: with --run nothing is trained, so there is nothing to resume")
+            changed = [name for name in TRAINING if getattr(self, name) != getattr(Config, name)]
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            require(
+                not changed,
+                f"{flags}: with --run nothing is trained; leave {'it' if len(changed) == 1 else 'them'} out",
+            )
 
     def describe(self) -> str:
         if self.run is not None:
-            return f"detect-{Path(self.run).name}"
+            return f"detect-{Path(self.run).resolve().name}"
         parts = ["detect", self.network, *([self.dataset] if self.dataset != "mnist" else [])]
         return "-".join([*parts, f"seed{self.seed}"])
 
@@ -93,10 +107,11 @@ def detect_with(config: Config, images, device) -> dict:
     require(classes == images.classes, f"--run {config.run}: it was trained on {about['dataset']}, not on digits")
     drawn = draw(images, config)
     test, draw_figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
-    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
+    settings = {name: value for name, value in config.as_dict().items() if name not in TRAINING}
+    folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), settings)
     results = {
         "script": logbook.script_name(config),
-        "config": config.as_dict(),
+        "config": settings,
         "dataset": images.name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "test": test,

@@ -246,6 +246,7 @@ def test_detect_digits(run_script, tmp_path, network):
             (tmp_path / "model" / f"dry-run-detect-{folder.name}" / "results.json").read_text(encoding="utf-8")
         )
         assert again["test"]["f1"] == test["f1"]
+        assert not set(detect_digits.TRAINING) & set(again["config"])
 
 
 def test_a_detector_is_learned(digits):
@@ -275,6 +276,9 @@ def test_a_detector_is_learned(digits):
         (["--run", "shapes"], "it was trained on shapes, not on digits"),
         (["--run", "convolutional"], "a CNN cannot be cut into a detector"),
         (["--canvases", "0"], "--canvases 0: at least 1"),
+        (["--run", "nowhere", "--resume", "auto"], "--resume: with --run nothing is trained"),
+        (["--run", "nowhere", "--epochs", "9"], "--epochs: with --run nothing is trained; leave it out"),
+        (["--run", "nowhere", "--network", "mlp", "--precision", "fp32"], "--network, --precision: with --run nothing"),
         (["--train-canvases", "7"], "--train-canvases 7: at least 8"),
         (["--dataset", "mnist", "--data-dir", "no-such-folder"], "is not downloaded in a dry run"),
     ],
