@@ -147,7 +147,8 @@ def networks(config: Config) -> list[dict[str, Any]]:
 
 def chosen_rates(config: Config) -> Callable[[int, bool], float]:
     """The rule of --tuned, as a function of depth and residual: the learning rate with the highest mean validation
-    accuracy of this kind at this depth in the sweep with --rates, or at the nearest depth that it has (by ratio).
+    accuracy of this kind at this depth in the sweep with --rates, or at the nearest depth that it has (by ratio). In a
+    series that is resumed, networks of which some are done keep their rate, whatever has become of that sweep.
 
     Raises:
         UsageError: where that sweep is none with --rates, is of another family, or lacks a kind of network.
@@ -163,7 +164,14 @@ def chosen_rates(config: Config) -> Callable[[int, bool], float]:
         accuracy = run["validation"]["accuracy"] if "validation" in run else 0.0  # of one that failed to train
         found[run["residual"], run["depth"], run["learning_rate"]].append(accuracy)
 
+    kept = {}
+    if config.resume not in (None, "auto"):
+        done = read_entries(Path(config.resume) / "results.json", "lab1/sweep_depth.py", summary)
+        kept = {(run["depth"], run["residual"]): run["learning_rate"] for run in done if "learning_rate" in run}
+
     def rate(depth: int, residual: bool) -> float:
+        if (depth, residual) in kept:
+            return kept[depth, residual]
         depths = {known for kind, known, _ in found if kind is residual}
         require(len(depths) > 0, f"--tuned {config.tuned}: it has no {KINDS[residual]} network of this family")
         nearest = min(depths, key=lambda known: abs(math.log(known / depth)))
@@ -183,10 +191,16 @@ def run_config(config: Config, folder: Path, depth: int, residual: bool, seed: i
         script, own = train_mlp, {"hidden": (config.width,) * (depth + 1), "dropout": 0.0}
     shared = {field.name for field in dataclasses.fields(script.Config)}
     values = {field: getattr(config, field) for field in shared if hasattr(config, field)}
-    name = f"{KINDS[residual]}-depth{depth}" + (f"-rate{learning_rate:g}" if config.rates else "") + f"-seed{seed}"
-    places = {"name": name, "model_dir": folder, "resume": None}
+    name = f"{KINDS[residual]}-depth{depth}" + (f"-rate{in_short(learning_rate)}" if config.rates else "")
+    places = {"name": f"{name}-seed{seed}", "model_dir": folder, "resume": None}
     own |= {"learning_rate": learning_rate} if learning_rate is not None else {}
     return script.Config(**values | own | places | {"residual": residual, "seed": seed})
+
+
+def in_short(number: float) -> str:
+    """A number with the digits that tell it from others, and no more: ``1`` for 1.0."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 @cache

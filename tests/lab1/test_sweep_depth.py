@@ -289,6 +289,33 @@ def test_each_network_is_trained_at_the_rate_that_validation_chose(rated, tmp_pa
         assert "test" in run
 
 
+def test_a_tuned_series_that_goes_on_keeps_its_rates(rated, tmp_path):
+    """Whatever has become of the sweep that they were chosen from: seeds are compared at one rate."""
+    series = tmp_path / "depth-mlp-tuned-digits"
+    sweep(*FLAGS, "--depths", 2, "--seeds", 0, "--tuned", rated, "--model-dir", tmp_path)
+    before = {run["residual"]: run["learning_rate"] for run in results(series)["runs"]}
+    content, moved = results(rated), tmp_path / "rated"
+    for run in content["runs"]:
+        run["validation"] = {"accuracy": 0.1 if run["learning_rate"] == before[run["residual"]] else 0.9}
+    moved.mkdir()
+    (moved / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    (moved / "config.json").write_text((rated / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    settings = json.loads((series / "config.json").read_text(encoding="utf-8")) | {"tuned": str(moved)}
+    (series / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    sweep("--resume", series, "--seeds", 0, 1)
+    runs = results(series)["runs"]
+    assert {(run["seed"], run["residual"]): run["learning_rate"] for run in runs} == {
+        (seed, residual): before[residual] for seed in (0, 1) for residual in (False, True)
+    }
+
+
+def test_rates_that_nearly_agree_are_several_runs():
+    config = parse(sweep_depth.Config, ["--family", "mlp", "--rates", "1", "0.001", "0.00100000001"], "")
+    names = {sweep_depth.run_config(config, Path(), **one).name for one in sweep_depth.networks(config)}
+    assert len(names) == len(sweep_depth.networks(config))
+    assert {"plain-depth2-rate1-seed0", "plain-depth2-rate0.001-seed0"} < names
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
