@@ -173,9 +173,9 @@ def compare_one(job: tuple[Config, dict[str, Any], Path]) -> list[dict[str, Any]
 
 def means(losses: list[float], norms: list[list[float]]) -> dict[str, Any]:
     """Means over some iterations: of the loss, of each layer's norm, and the first layer's as a multiple of the last's
-    (None where either is 0)."""
+    (None where either is 0 or not finite)."""
     layers = [statistics.fmean(layer) for layer in zip(*norms, strict=True)]
-    ratio = layers[0] / layers[-1] if min(layers[0], layers[-1]) > 0 else None
+    ratio = layers[0] / layers[-1] if all(0 < norm < math.inf for norm in (layers[0], layers[-1])) else None
     return {"loss": statistics.fmean(losses), "norms": layers, "first_to_last": ratio}
 
 

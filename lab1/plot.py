@@ -89,12 +89,16 @@ def subject(name: str, run: dict[str, Any]) -> str:
     dataset = images_of(run)
     if run["script"] == "lab1/train_mlp.py":
         network = "residual MLP" if settings["residual"] else "MLP"
-        sizes = "-".join(map(str, (784, *settings["hidden"], classes)))
+        pixels = (784,) if run["dataset"] in ("mnist", "digits", "folder") else ()  # one's own have others
+        sizes = "-".join(map(str, (*pixels, *settings["hidden"], classes)))
         return f"{network} {sizes} on {dataset}{', augmented' if settings['augment'] else ''}"
     if run["script"] == "lab1/train_cnn.py":
-        network = "ResCNN" if settings["residual"] else "CNN"
+        own = settings.get("network")
+        network = own or f"{'ResCNN' if settings['residual'] else 'CNN'} of depth {settings['depth']}"
         norm = "" if settings["norm"] == "batch" else " without normalisation"
-        return f"{network} of depth {settings['depth']}{norm} on {dataset}"
+        width = f", width {settings['width']}" if own is None and settings.get("width", 16) != 16 else ""
+        muon = ", Muon" if settings.get("optimizer") == "muon" else ""
+        return f"{network}{width}{norm}{muon} on {dataset}"
     if run["script"] == "lab1/train_fast.py":
         held_out = ", nothing held out" if settings.get("validation_images") == 0 else ""
         return f"FastCNN of width {settings['width']} on {dataset}{held_out}"

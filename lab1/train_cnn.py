@@ -111,7 +111,7 @@ def set_up(config: Config, images=None):
     from lab1.engine.files import reason
     from lab1.images.augment import crop_and_flip
     from lab1.images.batches import about_data
-    from lab1.images.start import load_batches
+    from lab1.images.start import load_batches, whiten
     from lab1.images.trainer import CNNTrainer
 
     device = prepare(config)
@@ -143,6 +143,8 @@ def set_up(config: Config, images=None):
         except (RuntimeError, TypeError, ValueError) as error:
             raise UsageError(f"--network {name}: it cannot take these images: {reason(error)}") from None
         model.train()
+    if isinstance(model, models.FastCNN):
+        whiten(model, batches[0])
     return CNNTrainer(model, config, about_data(images, batches[0])), batches
 
 

@@ -108,11 +108,9 @@ def set_up(config: Config, images=None):
     images: the ``ImageData``, if it is loaded already; by default the one that ``config.dataset`` names.
     """
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
-    import torch
-
     from lab1.images.augment import crop_and_flip
     from lab1.images.batches import about_data
-    from lab1.images.start import load_batches
+    from lab1.images.start import load_batches, whiten
     from lab1.images.trainer import FastTrainer
     from lab1.models import FastCNN
 
@@ -132,11 +130,9 @@ def set_up(config: Config, images=None):
         validation_count=config.validation_images,
     )
     model = FastCNN(config.width, images.train_images.shape[1], len(images.classes), config.without)
-    train = batches[0]
     if config.uses("whitening"):
-        first = torch.arange(min(2000, len(train.labels)), device=device)
-        model.whiten(train.take(first)[0].cpu())
-    return FastTrainer(model, config, about_data(images, train)), batches
+        whiten(model, batches[0])
+    return FastTrainer(model, config, about_data(images, batches[0])), batches
 
 
 def main(config: Config) -> dict:

@@ -69,8 +69,8 @@ class Trainer(Run):
             torch.manual_seed(config.seed + 1_000_003 * distributed.rank())  # other dropout than the first process's
         self.optimizer = self.make_optimizer()
         self.optimizer_step = self.optimizer.step if config.compile else bare_step(self.optimizer)
-        bf16 = torch.autocast(self.device.type, torch.bfloat16)
-        self.autocast = bf16 if config.precision == "bf16" else contextlib.nullcontext()
+        bf16 = config.precision == "bf16"
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
         self.epochs = min(config.epochs, 2) if config.dry_run else config.epochs
 
         self.epoch = self.batch = self.step = 0  # epochs done; batches done in this epoch; steps done in all

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -50,8 +51,13 @@ class Interrupted(Exception):
     """SIGINT or SIGTERM came while a run was training, and the run was saved. Exit status 128 + signal number."""
 
     def __init__(self, signal_number: int, folder: Path, command: str = ""):
-        super().__init__(f"stopped and saved; go on with: {command}--resume {shlex.quote(str(folder))}")
+        super().__init__(f"stopped and saved; go on with: {command}--resume {quoted(folder)}")
         self.signal_number, self.folder = signal_number, folder
+
+
+def quoted(word: str | Path) -> str:
+    """A word as it can be pasted into this system's shell."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
 def flag(metavar: str):
@@ -253,7 +259,10 @@ def find_run(run: str, runs_folder: Path, published: Path | None = None, offer: 
     guess = f"; did you mean {near[0]}?" if near else ""
     names = [[each.name for each in found if (each / offer).exists()] for found in runs]
     # One of each experiment's seeds is enough.
-    names = [list({name.split("-seed")[0]: name for name in reversed(found)}.values())[::-1] for found in names]
+    names = [
+        list({re.sub(r"-seed\d+(-\d+$)?", "", name): name for name in reversed(found)}.values())[::-1]
+        for found in names
+    ]
     shown = [f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" for found in names]
     none = "it holds no run yet" if offer == "config.json" else f"it holds no run with a {offer} yet"
     known = [f"there are: {shown[0]}" if names[0] else none]

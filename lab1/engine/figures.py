@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import io
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -178,7 +179,7 @@ def by_experiment(runs: list[Run], compared: Collection[str] | None = None) -> d
     series is an experiment by itself."""
     groups = defaultdict(list)
     for run in runs:
-        groups[run["name"] if "runs" in run else run["name"].split("-seed")[0]].append(run)
+        groups[run["name"] if "runs" in run else _without_seed(run["name"])].append(run)
     return split(groups, compared)
 
 
@@ -240,7 +241,7 @@ def _in_words_before(run: Run) -> str | None:
 
 def _without_seed(value: Any) -> Any:
     """A flag's value; of the name of a run, what it shares with those of other seeds."""
-    return value.split("-seed")[0] if isinstance(value, str) else value
+    return re.sub(r"-seed\d+(-\d+$)?", "", value) if isinstance(value, str) else value
 
 
 def _flag_in_words(flag: str, value: Any) -> str:
@@ -251,13 +252,19 @@ def _flag_in_words(flag: str, value: Any) -> str:
     return " ".join(map(str, words))
 
 
+def plain(name: str) -> str:
+    """A name that people gave, such as a folder's, as Matplotlib writes it: dollars that begin no formula, and a
+    question mark for what is no character."""
+    return name.encode(errors="replace").decode().replace("$", r"\$")
+
+
 def confusion_figure(confusion: np.ndarray, classes: list[str]):
     """A Matplotlib figure of a confusion matrix ``[true class, predicted class]`` of counts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.add_subplot()
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    classes, share = list(map(plain, classes)), confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 20:
         axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)

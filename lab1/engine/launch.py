@@ -9,7 +9,6 @@ import io
 import os
 import random
 import re
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import tyro
 
 from lab1.engine.complaints import LISTED, complaint, groups
-from lab1.engine.config import REPOSITORY, Interrupted, RunConfig, RunFailed, UsageError, find_run, require
+from lab1.engine.config import REPOSITORY, Interrupted, RunConfig, RunFailed, UsageError, find_run, quoted, require
 from lab1.engine.devices import check_compiler, find_device
 from lab1.engine.failures import in_one_line
 from lab1.engine.files import read_object
@@ -142,7 +141,7 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
     except Interrupted as stop:
         # Through torchrun or from an interpreter the command was another one.
         typed = sys.argv[0].endswith(".py") and "WORLD_SIZE" not in os.environ
-        command = f"python {shlex.quote(sys.argv[0])} " if typed else ""
+        command = f"python {quoted(sys.argv[0])} " if typed else ""
         _leave(128 + stop.signal_number, str(Interrupted(stop.signal_number, stop.folder, command)))
     except KeyboardInterrupt:
         _leave(130, "stopped")

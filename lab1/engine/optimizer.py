@@ -1,13 +1,15 @@
 """Adam over one vector that holds all parameters: for small networks most of a step is calling one kernel a layer."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.adam import adam
+
+from lab1.engine.config import require
 
 
 def spare_the_compiler() -> None:
@@ -29,6 +31,12 @@ def bare_step(optimizer: Any) -> Callable[[], Any]:
     if not isinstance(optimizer, torch.optim.Optimizer):
         return optimizer.step
     return torch.no_grad()(partial(inspect.unwrap(type(optimizer).step), optimizer))
+
+
+def remaining(parameters: Iterable[torch.Tensor], taken: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The parameters that are none of those taken, in their order."""
+    places = {id(each) for each in taken}
+    return [each for each in parameters if id(each) not in places]
 
 
 class FlatAdam:
@@ -87,9 +95,15 @@ class FlatAdam:
 
 class KernelMuon:
     """``torch.optim.Muon`` (Jordan et al. 2024) for the kernels of convolutions, which it takes as matrices: a row for
-    each output channel. The kernels' memory becomes ``channels_last``."""
+    each output channel. The kernels' memory becomes ``channels_last``.
+
+    Raises:
+        UsageError: where this torch has no Muon.
+    """
 
     def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.6, weight_decay: float = 0.0):
+        known = hasattr(torch.optim, "Muon")
+        require(known, f"--optimizer muon: torch {torch.__version__} has no Muon; use torch 2.9 or newer, or sgd")
         self.kernels = kernels
         for kernel in kernels:
             kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)

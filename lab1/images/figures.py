@@ -51,7 +51,7 @@ def ablation_figure(name: str, runs: list[dict[str, Any]]):
     left.set_yticks(range(len(found)), found)
     left.invert_yaxis()
     left.set(xlabel="test accuracy (%)", title=f"after {most:,} steps")
-    right.set(xlabel="steps", xlim=(0, 1.1 * most), title=f"until validation accuracy is {goal:.0%}")
+    right.set(xlabel="steps", xlim=(0, 1.1 * most), title=f"until validation accuracy is {100 * goal:g}%")
     for panel in (left, right):
         panel.grid(alpha=0.3)
     handles = {"test, one seed": Line2D([], [], ls="", marker="o", color=PARTS["test"], ms=4.5)}

@@ -1,4 +1,5 @@
-"""How the two scripts that train a classifier of images begin: a data set by its name, and the batches of it."""
+"""How the scripts that train a classifier of images begin: a data set by its name, the batches of it, and a first layer
+that whitens them."""
 
 from collections.abc import Callable
 
@@ -6,6 +7,7 @@ import torch
 
 from lab1.images import datasets
 from lab1.images.batches import Batches, ImageData, split_batches
+from lab1.models import FastCNN
 
 
 def load_batches(
@@ -47,3 +49,9 @@ def load_batches(
         validation_count=validation_count,
     )
     return images, batches
+
+
+def whiten(model: FastCNN, train: Batches) -> None:
+    """Give the first layer of a FastCNN its weights, from the first of the images that are learned from."""
+    first = torch.arange(min(2000, len(train.labels)), device=train.labels.device)
+    model.whiten(train.take(first)[0].cpu())

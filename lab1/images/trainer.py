@@ -10,18 +10,12 @@ from torch import Tensor
 
 from lab1.engine import distributed
 from lab1.engine.config import require
-from lab1.engine.optimizer import KernelMuon, Together
+from lab1.engine.optimizer import KernelMuon, Together, remaining
 from lab1.images.augment import mirrored_and_shifted
 from lab1.trainer import Trainer, warmup_cosine
 
 SHIFT_FACTOR = 64  # how much faster the norms' shifts learn than the rest, in the recipe of the speed runs
 LOOKAHEAD_STEPS = 5
-
-
-def remaining(parameters: Iterable[Tensor], taken: Iterable[Tensor]) -> list[Tensor]:
-    """The parameters that are none of those taken, in their order."""
-    places = {id(each) for each in taken}
-    return [each for each in parameters if id(each) not in places]
 
 
 class CNNTrainer(Trainer):

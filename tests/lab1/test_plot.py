@@ -92,6 +92,13 @@ def test_what_a_figure_shows_in_words():
     assert words("train_cnn", "cifar10", **cnn, residual=True) == "ResCNN of depth 9 on CIFAR-10"
     cnn |= dict(norm="none", train_images=10_000)
     assert words("train_cnn", "cifar10", **cnn) == "CNN of depth 9 without normalisation on 10,000 images of CIFAR-10"
+    wide = cnn | {"norm": "batch", "width": 64, "optimizer": "muon", "network": None}
+    assert words("train_cnn", "cifar10", **wide) == "CNN of depth 9, width 64, Muon on 10,000 images of CIFAR-10"
+    assert (
+        words("train_cnn", "shapes", **wide | {"network": "MyNet", "train_images": None})
+        == "MyNet, Muon on drawn shapes"
+    )
+    assert words("train_mlp", "stripes") == "MLP 128-64-10 on stripes"
     assert words("detect_digits", "mnist", network="lenet") == "LeNet on windows of canvases, MNIST"
     assert words("train_another", "flowers") == "a-name on flowers"
 

@@ -223,3 +223,10 @@ def test_a_named_network_that_cannot_be_is_refused_in_one_line(my_net, few_shape
     assert line("--network", "LeNet").startswith("--network LeNet: it cannot take these images: ")
     assert line("--network", "MLP").startswith("MLP needs sizes: give a default to what is none of depth, width")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fast_network_is_whitened_here_too(few_shapes, tmp_path):
+    flags = "--network FastCNN --width 4 --dry-run --dataset shapes --device cpu --precision fp32".split()
+    trainer, _ = train_cnn.set_up(parse(Config, [*flags, "--model-dir", str(tmp_path)], ""), few_shapes)
+    kernel = trainer.model.body[0].weight
+    assert torch.equal(kernel[:12], -kernel[12:]) and not kernel.requires_grad

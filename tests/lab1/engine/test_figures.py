@@ -2,10 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lab1.engine.config import UsageError
-from lab1.engine.figures import by_experiment, draw, experiments, legend_below, read_runs, write_figures
+from lab1.engine.figures import (
+    by_experiment,
+    confusion_figure,
+    draw,
+    experiments,
+    legend_below,
+    read_runs,
+    write_figures,
+)
 
 RUN = {"script": "lab1/train_mlp.py", "config": {}, "dataset": "mnist", "test": {"loss": 0.5}}
 BROKEN = {
@@ -194,3 +204,15 @@ def test_a_legend_is_no_wider_than_its_figure(labels, monkeypatch):
     box = figure.legends[0].get_window_extent()
     assert 0 <= box.x0 < box.x1 <= figure.bbox.width
     assert [text.get_text() for text in figure.legends[0].get_texts()] == labels
+
+
+def test_a_name_with_seed_in_a_word_stays_whole():
+    runs = [run("try-seedling-a"), run("try-seedling-b"), run("wide-seed0-late"), run("wide-seed1-late", seed=1)]
+    assert by_experiment(runs) == {"try-seedling-a": runs[:1], "try-seedling-b": runs[1:2], "wide-late": runs[2:]}
+
+
+def test_classes_of_any_name_are_drawn():
+    figure = confusion_figure(np.eye(3, dtype=int), ["$10_$20", "$a^$", "b\udcff"])
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r"\$10_\$20", r"\$a^\$", "b?"]

@@ -1,5 +1,7 @@
 """How sure a comparison is: the one convention of all labs, by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from lab1.engine.metrics import (
     mean_interval,
     over_runs,
     paired_interval,
+    ratio_interval,
 )
 
 
@@ -37,3 +40,9 @@ def test_many_runs_have_an_interquartile_mean_and_a_bootstrap():
     assert middle == interquartile_mean(values) == 4.5  # of 2 to 7
     assert (low, high) == interquartile_mean_interval(values)
     assert 0 < low < 4.5 < high < 90
+
+
+@pytest.mark.parametrize("values", [[1.0, math.inf], [math.inf] * 3, [math.nan, 1.0, 2.0]])
+def test_what_is_not_finite_has_no_interval(values):
+    assert all(map(math.isnan, mean_interval(values)[1:]))
+    assert all(map(math.isnan, ratio_interval(values)))

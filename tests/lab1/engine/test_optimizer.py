@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lab1.engine.config import UsageError
 from lab1.engine.optimizer import KernelMuon, Together, bare_step
 from tests.exactness import assert_equal
 
@@ -118,3 +119,9 @@ def test_training_does_not_import_what_it_does_not_use(run_script, tmp_path):
     done = run_script(tmp_path / "script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_torch_without_muon_is_said_to_be_too_old(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UsageError, match=r"--optimizer muon: torch .* has no Muon; use torch 2.9 or newer, or sgd"):
+        KernelMuon(kernels(), lr=0.1)
