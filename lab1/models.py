@@ -30,11 +30,12 @@ class MLP(nn.Module):
     the same sizes has the same parameters, and from the same seed the same initial weights.
 
     PyTorch's initial weights (variance 1 / (3 fan-in)) let each plain layer shrink the signal's variance over inputs to
-    about a sixth, so that they can hardly be told apart after ten layers, while each residual block lets it grow by
-    about a twentieth: five times the size at depth 100. With ``init="he"`` (variance 2 / fan-in, biases 0) plain layers
-    keep it, as He et al. (2015) derive, and residual blocks double it, 10 ** 9 times the size at depth 100. Branches
-    that begin smaller prevent that: ``init="he-zero"`` begins the last layer of each at 0, so that a block is the
-    identity (as Zhang et al. 2019, "Fixup"), and ``init="he-scaled"`` divides it by the square root of their number.
+    about a sixth, so that they can hardly be told apart after ten layers, while each residual block lets its mean
+    square grow by about 7 %: five times the size at depth 100. With ``init="he"`` (variance 2 / fan-in, biases 0) plain
+    layers keep it, as He et al. (2015) derive, and each residual block more than doubles it: 10 ** 9 times the size at
+    depth 100. Branches that begin smaller prevent that: ``init="he-zero"`` begins the last layer of each at 0, so that
+    a block is the identity (as Zhang et al. 2019, "Fixup"), and ``init="he-scaled"`` divides it by the square root of
+    their number.
 
     | sizes | parameters |
     |---|---|

@@ -115,7 +115,7 @@ class FastTrainer(CNNTrainer):
         self.model.eval()
         right = count = 0
         for images, labels in batches:
-            logits = sum(weight * self.logits(view) for weight, view in mirrored_and_shifted(images))
+            logits = sum(weight * self.logits(view).float() for weight, view in mirrored_and_shifted(images))
             right += int((logits.argmax(1) == labels.to(logits.device)).sum())
             count += len(labels)
         right, count = distributed.total([right, count])

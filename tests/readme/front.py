@@ -87,8 +87,11 @@ def exercises(page: Page) -> None:
     page.says("| {} % test accuracy on CIFAR-10, {} % looking six times at each image |", fmean(percent(fast)), six)
     whole = fmean(percent(lab1.variant("all"))) - fmean(percent(lab1.variant("none")))
     page.says("what each trick is worth, {} points all together |", whole)
-    ratios = [lab1.growth(20, kind) for kind in ("plain", "residual")]
-    page.says("is {} times the last one's at depth {}, {} times in the residual twin", ratios[0], 20, ratios[1])
+    rows = read("lab1", "gradients-batch")["summary"]
+    plain, residual = (row["first_to_last"][0] for row in rows if (row["depth"], row["moment"]) == (20, "start"))
+    page.says(
+        "layer's gradient is {} times the last one's at depth {}, {} times in the residual twin", plain, 20, residual
+    )
     lenet = read("lab1", "detect-lenet-seed0")["test"]
     page.says("F1 of {} on random canvases, {} on grids", lenet["f1"], lenet["grid"]["f1"])
     cam = read("lab1", "cam-rescnn3-16-shapes-seed0")["test"]

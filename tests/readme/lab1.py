@@ -227,7 +227,7 @@ def quick(page: Page) -> None:
     numbers = settings["train_images"], settings["epochs"], steps, settings["learning_rate"]
     page.leave("a column of these", r"\| plain, 10,000 images \|")
     page.says("{} images, {} epochs, {} steps at learning rate {}:", *numbers)
-    page.table("The same in an hour or two", "| depth | plain, 10,000 images |", twin_row(sweep, sizes=False))
+    page.table("The same in three hours", "| depth | plain, 10,000 images |", twin_row(sweep, sizes=False))
     residual = {depth: twins(sweep, depth)[1] for depth in (10, 20, 25)}
     lost = [paired_interval(residual[10], residual[depth]) for depth in (20, 25)]
     page.says("they lose {} [{}, {}] points to {} and {} [{}, {}] to", *lost[0], 20, *lost[1])
