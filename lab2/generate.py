@@ -89,10 +89,14 @@ def load_model(config: Config, device, download: bool):
 
         model, _ = hub.network(AutoModelForCausalLM, config.model, config.data_folder(), download)
         model = model.to(device).eval()
-        limit, needed = getattr(model.config, "max_position_embeddings", None), config.prompt_tokens + config.length
-        fits = limit is None or needed <= limit
-        require(fits, f"{config.model} reads {limit} tokens: --prompt-tokens and --length together are {needed}")
-        return model, tokens.Pretrained(config.model, config.data_folder(), download), config.text or "auto"
+        tokenizer = tokens.Pretrained(config.model, config.data_folder(), download)
+        limit, given = getattr(model.config, "max_position_embeddings", None), config.prompt_tokens
+        if config.prompt is not None:
+            given = len(tokenizer.encode(config.prompt))
+        what = "--prompt-tokens" if config.prompt is None else f"--prompt, of {given} tokens,"
+        fits = limit is None or given + config.length <= limit
+        require(fits, f"{config.model} reads {limit} tokens: {what} and --length together are {given + config.length}")
+        return model, tokenizer, config.text or "auto"
     if config.dry_run and config.run is None:
         tokenizer = tokens.Characters(python_source())
         return models.GPT(len(tokenizer), 64, 2, 2, 32).to(device), tokenizer, EMBEDDED
@@ -158,7 +162,9 @@ def main(config: Config) -> dict[str, Any]:
     model, tokenizer, source = load_model(config, device, download)
     corpus, lengths, written = None, {}, {}
     if config.prompt is not None:
-        prompts = torch.tensor([tokenizer.encode(config.prompt)]).expand(config.samples, -1)
+        prompt = tokenizer.encode(config.prompt)
+        require(len(prompt) > 0, f"--prompt {config.prompt!r}: the tokenizer makes nothing of it; give it a word")
+        prompts = torch.tensor([prompt]).expand(config.samples, -1)
     try:
         corpus = load_corpus(source, config.data_folder(), download)
     except Unavailable as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab1.engine.config import REPOSITORY, UsageError, require
+from lab1.engine.config import LARGEST, REPOSITORY, UsageError, require
 from lab1.engine.files import reason
 from lab2 import hub
 
@@ -116,11 +116,17 @@ class Pretrained:
 
 def make(name: str, text: str, data_folder: Path, download: bool = True) -> Tokenizer:
     """A tokenizer by name: ``characters`` of the text; ``bpe`` or ``bpe-512``, byte pairs learned from it, 1,024 tokens
-    unless a number is given; else a pretrained one, by its folder or hub name."""
+    unless a number is given; else a pretrained one, by its folder or hub name.
+
+    Raises:
+        UsageError: where it cannot be had.
+    """
     if name == "characters":
         return Characters(text)
     if match := re.fullmatch(r"bpe(?:-(\d+))?", name):
-        return BytePairs.train(text, int(match[1] or 1024))
+        size = int(match[1] or 1024)
+        require(size <= LARGEST, f"--tokenizer {name}: at most {LARGEST:,} tokens will do")
+        return BytePairs.train(text, size)
     return Pretrained(name, data_folder, download)
 
 

@@ -95,6 +95,9 @@ def load_texts(dataset: str, data_folder: Path, download: bool = True) -> TaskDa
         labels = torch.tensor([places[numbers[row["label"]]] for row in found.rows])
         examples[part] = [str(row["text"]) for row in found.rows], labels
     examples, sources = split(examples, name)
+    learned = [str(classes[place]) for place in examples["train"][1].unique().tolist()]
+    only = f"{dataset}: all its training examples have the label {learned[0]}; at least two classes are needed"
+    require(len(learned) >= 2, only)
     return TaskData(name, classes, examples, sources)
 
 

@@ -197,6 +197,9 @@ def longest(tokenizer: Any, network: nn.Module, asked: int) -> int:
     is another model's."""
     require_same_vocabulary(tokenizer, network)
     positions = getattr(network.config, "max_position_embeddings", None)
+    table = next((part for name, part in network.named_modules() if name.endswith("position_embeddings")), None)
+    if positions and getattr(table, "padding_idx", None) is not None:
+        positions -= table.padding_idx + 1  # RoBERTa and its kin count places from there
     return min(asked, tokenizer.model_max_length, positions or asked)
 
 

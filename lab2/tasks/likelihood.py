@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lab1.engine.config import REPOSITORY
+from lab1.engine.config import REPOSITORY, require
 from lab2 import hub
 from lab2.tasks.batches import TextBatches
 from lab2.tasks.encoders import autocast, load_tokenizer, require_same_vocabulary
@@ -72,17 +72,26 @@ def ending_scores(
     Args:
         items: ``(question, choices)``, of up to C choices each. Of too long a question the beginning is cut off.
         max_length: tokens of question and choice together, at most.
+
+    Raises:
+        UsageError: for an empty question, where the model has no token that a text begins with.
     """
     length = min(max_length, model.most)
     tokens: dict[str, list[list[int]]] = {"input_ids": [], "ending": []}
+    counts: list[int] = []
     for question, choices in items:
         asked = model.start + model.encode(question)
         for choice in choices:
             ending = model.encode(f" {choice}")[: length - 1]
             kept = asked[-(length - len(ending)) :]
+            # The first token of a text has nothing before it that would say how likely it is.
+            require(
+                len(kept) > 0,
+                f"question {len(counts) + 1} is empty, and this model's texts begin with no token of their own",
+            )
             tokens["input_ids"].append(kept + ending)
             tokens["ending"].append([0] * len(kept) + [1] * len(ending))
-    counts = [len(choices) for _, choices in items]
+        counts.append(len(choices))
     none = torch.zeros(len(items), dtype=torch.int64)
     batches = TextBatches(tokens, none, batch_size, padding=0, choices=counts)
     found = {rule: torch.full((len(items), max(counts)), -torch.inf) for rule in RULES}

@@ -1,5 +1,6 @@
 """Ranking documents for queries: BM25, how to put two rankings together, and what a ranking is measured by."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -81,16 +82,17 @@ def relevance(judgements: dict[str, dict[str, int]], documents: Sequence[str]) -
     return table
 
 
-def measures(scores: Tensor, relevant: Tensor) -> dict[str, Tensor]:
+def measures(scores: Tensor, relevant: Tensor, above: float = -math.inf) -> dict[str, Tensor]:
     """What each query's ranking is worth, ``[Q]`` each, from scores ``[Q, N]`` and graded relevance ``[Q, N + U]``, in
-    which U documents are judged but not there to be found. Documents of the same score keep their order.
+    which U documents are judged but not there to be found. Documents of the same score keep their order; those whose
+    score is not ``above`` this, as without a word of the query, are not found.
 
     nDCG@10: the sum over the first ten of relevance / log2(1 + rank), as a share of the best ranking's (Järvelin &
     Kekäläinen 2002, with linear gain as in trec_eval and BEIR). Recall@100: the share of the relevant documents that is
     among the first hundred. MRR: 1 / rank of the first relevant one. All are 0 where nothing relevant is found.
     """
     order = scores.argsort(dim=1, descending=True, stable=True)
-    found = relevant.gather(1, order)
+    found = relevant.gather(1, order) * (scores.gather(1, order) > above)
     hits = found > 0
     first, best = hits.int().argmax(1), relevant.sort(1, descending=True).values
     return {

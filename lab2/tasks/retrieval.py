@@ -1,5 +1,6 @@
 """Finding documents with a bi-encoder: contrastive fine-tuning, and the comparison with BM25."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -186,7 +187,10 @@ def search(
         weight = float(max(tried, key=tried.get))
     words, dense, relevant = scores(data.judgements["test"])
     systems = {"bm25": words, "dense": dense, "hybrid": hybrid(words, dense, weight)}
-    found = {name: summary(measures(each, relevant), resamples) for name, each in systems.items()}
+    above = {"bm25": 0.0}  # a document without a word of the query is not found by it
+    found = {
+        name: summary(measures(each, relevant, above.get(name, -math.inf)), resamples) for name, each in systems.items()
+    }
     main = {name: found["hybrid"][name] for name in ("ndcg@10", "recall@100", "mrr")}
     return main | {"weight": weight, "weights_tried": tried} | found
 
@@ -202,17 +206,19 @@ def summary(each: dict[str, Tensor], resamples: int) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """A line a system; then a line for each pair of systems: the mean difference of their nDCG@10 on the same query,
-    and its 95 % interval over queries by Student's t."""
+    and its 95 % interval over queries by Student's t. A single query has no interval."""
+    several = len(found["bm25"]["queries"]) > 1
     lines = [f"{'':10s}{'nDCG@10':>24s}{'recall@100':>24s}{'MRR':>24s}"]
     for system in ("bm25", "dense", "hybrid"):
         cells = []
         for name in ("ndcg@10", "recall@100", "mrr"):
             low, high = found[system][f"{name}_interval"]
-            cells.append(f"{found[system][name]:.3f} ({low:.3f}-{high:.3f})")
+            cells.append(f"{found[system][name]:.3f}" + (f" ({low:.3f}-{high:.3f})" if several else ""))
         lines.append(f"{system:10s}" + "".join(f"{cell:>24s}" for cell in cells))
     lines.append(f"\n{'on the same query':20s}{'difference in nDCG@10':>30s}")
     for first, second in (("bm25", "dense"), ("bm25", "hybrid"), ("dense", "hybrid")):
         pairs = zip(found[first]["queries"], found[second]["queries"], strict=True)
         mean, low, high = mean_interval([after - before for before, after in pairs])
-        lines.append(f"{f'{second} - {first}':20s}{f'{mean:+.3f} ({low:+.3f} to {high:+.3f})':>30s}")
+        interval = f"({low:+.3f} to {high:+.3f})" if several else "(a single query)"
+        lines.append(f"{f'{second} - {first}':20s}{f'{mean:+.3f} {interval}':>30s}")
     return "\n".join(lines)

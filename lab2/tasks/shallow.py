@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab1.engine.config import UsageError
 from lab1.engine.metrics import confusion_matrix
 from lab2.tasks.datasets import PARTS, TaskData
 
@@ -33,12 +34,19 @@ class Chosen:
 
 def tfidf_tables(data: TaskData) -> Iterator[tuple[dict[str, Any], dict[str, Table]]]:
     """Each part as weighted counts of words, and of words and pairs of neighbours: log-scaled counts times inverse
-    document frequency, of length 1 a text (Salton & Buckley 1988)."""
+    document frequency, of length 1 a text (Salton & Buckley 1988).
+
+    Raises:
+        UsageError: where the texts hold no words.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     for longest in (1, 2):
         vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, longest), token_pattern=r"(?u)\b\w+\b")
-        tables = {"train": vectorizer.fit_transform(data.parts["train"][0])}
+        try:
+            tables = {"train": vectorizer.fit_transform(data.parts["train"][0])}
+        except ValueError as error:
+            raise UsageError(f"{data.name}: there is no word to count in its training texts: {error}") from None
         tables |= {part: vectorizer.transform(data.parts[part][0]) for part in PARTS[1:]}
         yield {"words": longest}, tables
 

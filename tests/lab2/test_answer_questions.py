@@ -1,5 +1,6 @@
 """Exercise 3.2: the losses over choices, likelihood by a language model, and the script."""
 
+import dataclasses
 import json
 import math
 
@@ -99,6 +100,15 @@ def test_likelihood_by_a_gpt_of_ours(tmp_path):
 def results(folder):
     (path,) = folder.glob("*/results.json")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_an_empty_question_needs_a_token_that_texts_begin_with(places):
+    """Nothing says how likely the first token of a text is: a choice of one token would be certain."""
+    model = likelihood.load("gpt2", places, places, CPU)
+    items = [("the cook", ["yes", "of course"]), ("", ["yes", "of course"])]
+    assert likelihood.ending_scores(dataclasses.replace(model, start=[0]), items, 64, 2, CPU, "fp32")["sum"].max() < 0
+    with pytest.raises(UsageError, match="question 2 is empty, and this model's texts begin with no token of"):
+        likelihood.ending_scores(dataclasses.replace(model, start=[]), items, 64, 2, CPU, "fp32")
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin"])

@@ -15,6 +15,7 @@ from lab1.engine import metrics
 from lab1.engine.config import Interrupted, UsageError
 from lab2 import classify_text
 from lab2.tasks import datasets, encoders, runs, shallow, tiny
+from lab2.tasks.datasets import TaskData
 from lab2.tasks.trainer import TaskTrainer
 from tests.exactness import assert_same_end
 from tests.posix import posix
@@ -390,3 +391,10 @@ def test_flags_that_cannot_be_used(run_script, tmp_path):
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert message in line
+
+
+def test_texts_without_a_word_to_count_are_refused(tmp_path):
+    labels = torch.tensor([0, 1])
+    data = TaskData("marks", ["a", "b"], dict.fromkeys(("train", "validation", "test"), (["!!!", "???"], labels)), {})
+    with pytest.raises(UsageError, match="marks: there is no word to count in its training texts"):
+        next(shallow.tfidf_tables(data))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,8 +191,22 @@ def test_a_model_of_transformers(places, tmp_path):
     # From one prompt greedy decoding writes one text, however often: each is measured alone.
     text = results["samples"]["greedy"]
     assert results["decoding"]["greedy"]["distinct_1"] == len(set(text.split())) / len(text.split())
-    config.length = 126
+    given = len(generate.load_model(config, "cpu", False)[1].encode("the cook"))
+    config.length = 129 - given
+    with pytest.raises(
+        UsageError, match=f"reads 128 tokens: --prompt, of {given} tokens, and --length together are 129"
+    ):
+        generate.main(config)
+    config.prompt, config.length = None, 126
     with pytest.raises(UsageError, match="reads 128 tokens: --prompt-tokens and --length together are 130"):
+        generate.main(config)
+
+
+def test_a_prompt_of_which_nothing_is_left_is_refused(tmp_path, monkeypatch):
+    config = generate.Config(prompt=" ", dry_run=True, model_dir=tmp_path)
+    nothing = SimpleNamespace(encode=lambda text: [])
+    monkeypatch.setattr(generate, "load_model", lambda *arguments: (None, nothing, "auto"))
+    with pytest.raises(UsageError, match="--prompt ' ': the tokenizer makes nothing of it"):
         generate.main(config)
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from lab1.engine.config import UsageError
 from lab2.models import GPT
@@ -104,3 +105,25 @@ def test_a_tokenizer_of_another_model(models, tmp_path):
 
     assert "they do not belong together" in refusal(models, tmp_path, "bert", swap)
     assert "they do not belong together" in refusal(models, tmp_path / "second", "gpt2", swap)
+
+
+def test_a_robertas_places_begin_after_its_padding():
+    """Of 130 positions it has 128 for tokens, whatever its tokenizer says of itself."""
+    settings = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = RobertaConfig(**settings, intermediate_size=8, max_position_embeddings=130, pad_token_id=1)
+    network = RobertaModel(config).eval()
+
+    class Tokenizer:
+        model_max_length = 10**30
+
+        def __len__(self):
+            return 20
+
+    most = encoders.longest(Tokenizer(), network, 256)
+    assert most == 128
+    ids = torch.full((1, most), 5)
+    assert network(input_ids=ids).last_hidden_state.isfinite().all()
+    with pytest.raises((IndexError, RuntimeError)):
+        network(input_ids=torch.full((1, most + 1), 5))
+    bert = BertModel(BertConfig(**settings, intermediate_size=8, max_position_embeddings=130))
+    assert encoders.longest(Tokenizer(), bert, 256) == 130

@@ -116,6 +116,12 @@ def test_texts_that_cannot_be_used(tmp_path):
     assert "no column label, only ['text', 'class']" in refusal([{"text": "a", "class": 1}])
     assert "at least two classes" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": 1}])
     assert "example 2 has no label" in refusal([{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "train.jsonl", [{"text": "a", "label": 0}] * 9)
+    write(tmp_path / "parts" / "test.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    write(tmp_path / "parts" / "validation.jsonl", [{"text": "a", "label": 0}, {"text": "b", "label": 1}])
+    with pytest.raises(UsageError, match="all its training examples have the label 0; at least two classes are needed"):
+        datasets.load_texts(str(tmp_path / "parts"), tmp_path)
     assert "example 2 has no label" in refusal([{"text": "a", "label": "x"}, {"text": "b"}])
     assert "example 1 has no text" in refusal([{"text": None, "label": 1}, {"text": "b", "label": 0}])
     assert "example 1 has no text" in refusal([{"text": ["a"], "label": 1}, {"text": "b", "label": 0}])

@@ -96,6 +96,16 @@ def test_a_missing_document_counts_as_not_found():
     assert found["mrr"].tolist() == [1, 0]
 
 
+def test_what_shares_no_word_with_the_query_is_not_found():
+    """Wherever it lies among the documents of the same score, 0."""
+    relevant = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 1]], dtype=torch.float64)
+    scores = ranking.BM25(["a wing", "two fins", "steel"]).scores(["xylophone concert", "xylophone", "steel wing"])
+    found = ranking.measures(scores, relevant, above=0.0)
+    assert found["mrr"].tolist() == [0, 0, 0.5]
+    assert [found[name][:2].tolist() for name in ("ndcg@10", "recall@100")] == [[0, 0]] * 2
+    assert found["recall@100"][2] == 1
+
+
 def test_bm25_without_words():
     with pytest.raises(UsageError, match="BM25 finds no words in the documents"):
         ranking.BM25(["the", "..."])
