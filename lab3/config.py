@@ -12,6 +12,7 @@ from lab1.engine.config import Anneal, Real, RunConfig, Whole, flag, require
 from lab1.engine.launch import prepare
 
 THREADS_PER_CORE = 16  # at most; more only wait for each other, and the system may refuse them
+TICKS = 200  # how often in a run its progress is logged and looked after; no more evaluations can be
 MOST_COPIES = 100_000  # of an environment; its episodes of evaluation are played side by side
 
 # The table: for each algorithm "any" environment's values, and what an environment has of its own. A flag that is given
@@ -198,6 +199,7 @@ class RLConfig(RunConfig):
         super().check()
         counts = ("num_envs", "evaluations", "evaluation_episodes", "test_episodes", "threads")
         self.check_counts(*counts)
+        require(self.evaluations <= TICKS, f"--evaluations {self.evaluations}: at most {TICKS} will do")
         for name in ("num_envs", "evaluation_episodes", "test_episodes"):
             value = getattr(self, name)
             fits = f"at most {MOST_COPIES:,} copies of an environment fit in memory"

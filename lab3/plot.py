@@ -31,6 +31,7 @@ VARIANTS = {
     "none": "no baseline",
     "standardise": "standardised returns",
     "value": "learned value",
+    "raw": "not standardised",
     "double": "double",
     "dueling": "dueling",
     "beta": "Beta policy",

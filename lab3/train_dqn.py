@@ -66,8 +66,10 @@ class Config(RLConfig):
             "steps", "batch_size", "buffer_size", "train_every", "gradient_steps", "target_every", "n_step"
         )
         require(self.actions == "greedy", "--actions sampled: action values are no policy to draw from")
-        starts = self.learning_starts
-        require(starts >= self.n_step, f"--learning-starts {starts}: at least --n-step, {self.n_step}, is needed")
+        starts, least = self.learning_starts, self.n_step * self.num_envs
+        copies = f"--n-step {self.n_step} in each of {self.num_envs} copies: {least}"
+        copies = f"--n-step, {least}," if self.num_envs == 1 else copies
+        require(starts >= least, f"--learning-starts {starts}: at least {copies} is needed")
         require(0 < self.exploration <= 1, f"--exploration {self.exploration}: a share above 0, up to 1, is needed")
         require(0 <= self.final_epsilon <= 1, f"--final-epsilon {self.final_epsilon}: a share from 0 to 1 is needed")
 

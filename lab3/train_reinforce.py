@@ -2,10 +2,11 @@
 
 Command:  python lab3/train_reinforce.py
 Time:     10 seconds on one core
-Expect:   a test return of 498 to 500 on CartPole-v1, with a learned value as the baseline
+Expect:   a test return of 495 on CartPole-v1 in the mean of 40 seeds, with a learned value as the baseline
 
     python lab3/train_reinforce.py --baseline none           457 in the mean of forty seeds
     python lab3/train_reinforce.py --baseline standardise    487
+    python lab3/train_reinforce.py --baseline value-raw      494; a learned value, not standardised
     tensorboard --logdir lab3/model
 
 1,000 episodes. Hyperparameters: the table in lab3/config.py. The algorithm: lab3/algorithms/reinforce.py.
@@ -30,8 +31,9 @@ class Config(RLConfig):
     """Episodes to learn from."""
     num_envs: Whole = None
     """Episodes that are played side by side and make up one step of the optimiser."""
-    baseline: Literal["none", "standardise", "value"] = "value"
-    """What a return is judged against: nothing, the other steps' returns, or a learned V(s)."""
+    baseline: Literal["none", "standardise", "value-raw", "value"] = "value"
+    """What a return is judged against: none, nothing; standardise, the other steps' returns; value-raw, a learned V(s);
+    value, V(s), and the differences are standardised."""
     entropy: Real = None
     """Weight of the entropy bonus."""
     value_weight: float = 0.5

@@ -23,13 +23,12 @@ from lab1.engine.metrics import Averages, in_words
 from lab1.engine.optimizer import FlatAdam
 from lab1.engine.registry import describe, load_weights
 from lab1.trainer import SAVE_SECONDS, Trainer
-from lab3.config import RLConfig
+from lab3.config import TICKS, RLConfig
 from lab3.environments import vector
 from lab3.environments.agent import Agent, play_episodes
 from lab3.environments.agent import load_agent as load_agent
 from lab3.models import acting
 
-TICKS = 200  # how often in a run its progress is logged and looked after
 RECENT = 20  # training episodes in a running mean
 CURVE_POINTS = 1000  # points of the learning curve in results.json, at most
 

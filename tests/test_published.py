@@ -27,13 +27,13 @@ SERIES = ALWAYS | {"summary", "runs"}
 # series whose results.json has all that is told of them.
 COMPARED = (
     "compare-CartPole-v1",
-    "compare-CartPole-v1-amd",
-    "compare-CartPole-v1-amd-lr0.0027",
-    "compare-CartPole-v1-amd-lr0.024",
-    "compare-CartPole-v1-amd-plain",
     "compare-CartPole-v1-dqn",
+    "compare-CartPole-v1-intel",
+    "compare-CartPole-v1-intel-lr0.0027",
+    "compare-CartPole-v1-intel-lr0.024",
     "compare-CartPole-v1-lr0.0027",
     "compare-CartPole-v1-lr0.024",
+    "compare-CartPole-v1-plain",
     "compare-LunarLander-v3",
 )
 CONTROLS = tuple(f"answer-codah-finetune-all-MiniLM-L6-v2-random-labels-seed{seed}" for seed in (0, 1, 2))
@@ -58,6 +58,7 @@ WITHOUT_CURVES = (
     "detect-mlp-128-64-seed0",
     "fast-64-0held-out-seed0",
     "gradients-none",
+    "rescnn5-16-10000images-fp32-seed0",
     *ON_A_GPU,
     *WITH_FIGURES,
     *COMPARED,

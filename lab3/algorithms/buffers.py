@@ -76,7 +76,7 @@ class ReplayBuffer:
             for age, step in enumerate(reversed(steps)):
                 step[2] += self.gamma**age * float(rewards[env])
             done = terminated[env] or truncated[env]
-            while steps and (done or len(steps) == self.n_step):
+            while steps and (done or len(steps) >= self.n_step):
                 discount = self.gamma ** len(steps)
                 self._write(*steps.popleft(), next_observations[env], terminated[env], discount)
 

@@ -1,20 +1,24 @@
-"""REINFORCE (Williams 1992): the policy gradient from whole episodes, with three ways to judge their returns."""
+"""REINFORCE (Williams 1992): the policy gradient from whole episodes, with four ways to judge their returns."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lab1.engine.optimizer import remaining
 from lab3.models import ActorCritic, Policy
 from lab3.trainer import RLTrainer, discounted_returns, standardised
+
+LEARNED, STANDARDISED = ("value", "value-raw"), ("standardise", "value")  # baselines with a V(s); and which are scaled
 
 
 class ReinforceTrainer(RLTrainer):
     """Plays whole episodes, one in each environment, and takes one step of the optimiser from them.
 
     The baseline, by ``config.baseline``: ``none``, the returns as they are; ``standardise``, returns with mean 0 and
-    standard deviation 1 over all steps of the episodes; ``value``, returns less a learned V(s).
+    standard deviation 1 over all steps of the episodes; ``value-raw``, returns less a learned V(s); ``value``, these
+    standardised.
     """
 
     title = "REINFORCE"
@@ -22,7 +26,7 @@ class ReinforceTrainer(RLTrainer):
 
     @staticmethod
     def network(config, **sizes: Any) -> Policy:
-        kind = ActorCritic if config.baseline == "value" else Policy
+        kind = ActorCritic if config.baseline in LEARNED else Policy
         return kind(**sizes, hidden=config.hidden, activation=config.activation)
 
     def train(self) -> list[dict[str, Any]]:
@@ -33,6 +37,9 @@ class ReinforceTrainer(RLTrainer):
             RunFailed: where a loss is not finite.
         """
         self.open()
+        least, asked = self.config.num_envs, self.config.episodes
+        if asked < least:
+            self.say(f"one step, the least to learn from, has {least} episodes, one of each copy, not {asked}")
         with self.signals, self._progress() as bar:
             self.begin()
             while not self.finished():
@@ -58,7 +65,7 @@ class ReinforceTrainer(RLTrainer):
             observations, rewards, terminated, truncated, _ = envs.step(actions)
             rewards = rewards * playing
             totals += rewards
-            if truncated.any() and self.config.baseline == "value":
+            if truncated.any() and self.config.baseline in LEARNED:
                 with torch.no_grad():
                     following = model.value(torch.from_numpy(observations).to(self.device)).cpu().numpy()
                 rewards = rewards + self.config.gamma * following * (truncated & ~terminated & playing)
@@ -84,12 +91,20 @@ class ReinforceTrainer(RLTrainer):
             metrics["value_loss"] = value_loss.detach()
         else:
             advantages, value_loss = returns, 0.0
-        if self.config.baseline != "none":
+        if self.config.baseline in STANDARDISED:
             advantages = standardised(advantages)
         policy_loss = -(self.model.log_probs(outputs.float(), actions) * advantages).mean()
         entropy = self.model.entropy(outputs.float())
         metrics |= {"policy_loss": policy_loss.detach(), "entropy": entropy.detach()}
         return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy, metrics
+
+    def clip_gradients(self, norm: float) -> None:
+        """Scale the gradients of the policy and of the value down to this norm, each by itself: the value's is hundreds
+        of times as large, as returns are, and clipped together with it the policy would hardly learn."""
+        values = getattr(self.model, "critic", nn.Module())
+        policy = remaining(self.model.parameters(), values.parameters())
+        for part in (policy, list(values.parameters())):
+            nn.utils.clip_grad_norm_(part, norm)
 
     def done(self) -> int:
         return len(self.curve)

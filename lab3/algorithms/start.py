@@ -3,6 +3,7 @@
 Nothing here imports torch at the top: ``--help`` answers at once.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ def set_up(config: RLConfig):
     envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     if not trainer.continuous_actions:
         vector.require_discrete(envs, config.env, trainer.title)
+    for env in getattr(envs, "envs", ())[:1]:
+        shaped = getattr(env.unwrapped, "gamma", config.gamma)
+        if shaped != config.gamma:
+            print(f"{config.env} shapes its rewards for a discount of {shaped}, not of {config.gamma}", file=sys.stderr)
     return trainer(trainer.network(config, **vector.sizes(envs)), config, envs)
 
 

@@ -56,7 +56,7 @@ def find_id(env: str) -> str:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a script's path begins with the script's folder
     try:
-        file = importlib.import_module(module).__file__
+        file = getattr(importlib.import_module(module), "__file__", module)
         gymnasium.spec(env_id)
     except ImportError as error:
         raise UsageError(f"--env {env}: {error}") from None
@@ -84,6 +84,10 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
         own = f"your own environment? name its module: --env my_envs:{env_id}"
         raise UsageError(f"--env {env_id}: {str(error).splitlines()[0].rstrip('.')} ({own})") from None
+    except TypeError as error:
+        draws = render_mode is None or "render_mode" not in str(error)
+        require(draws, f"--env {env_id}: it cannot draw itself, as it takes no render_mode; leave out --output")
+        raise
     except (gymnasium.error.Error, ImportError) as error:
         versions = [known for known in gymnasium.registry if known.rpartition("-v")[0] == env_id]
         guess = f"; did you mean {versions[-1]}?" if versions else ""
@@ -100,10 +104,14 @@ def make_single(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
         import cv2  # noqa: F401 (ResizeObservation needs it, and would not say why it cannot be loaded)
 
+        colors = space.shape[-1] == 3
+        require(colors, f"--env {env_id}: its images are {space.shape}; (height, width, 3) is needed: red, green, blue")
         env = GrayscaleObservation(ResizeObservation(env, (FRAME_SIZE, FRAME_SIZE)))
         return FrameStackObservation(env, FRAMES)
     if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
         env = FlattenObservation(env)  # a discrete observation becomes one-hot
+    vector = isinstance(env.observation_space, gymnasium.spaces.Box)
+    require(vector, f"--env {env_id}: its observations are {space}; they must be of one length, numbers or images")
     if env.observation_space.dtype != np.float32:
         env = DtypeObservation(env, np.float32)
     return env
@@ -207,8 +215,8 @@ def _layers(envs: VectorEnv):
 
 
 # What is the same in any environment made by the same call.
-_FIXED = (gymnasium.Space, EnvSpec, gymnasium.Env, Enum, np.dtype, type)
-_ASIDE = ("metadata", "_metadata", "spec", "envs", "env_fns", "_env_obs", "_saved_kwargs", "_cached_spec")
+_FIXED = (gymnasium.Space, EnvSpec, Enum, np.dtype, type)
+_ASIDE = ("metadata", "_metadata", "spec", "env", "envs", "env_fns", "_env_obs", "_saved_kwargs", "_cached_spec")
 
 
 def _capture(layer: Any) -> dict[str, Any]:

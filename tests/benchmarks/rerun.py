@@ -77,8 +77,10 @@ ROWS = {
     ),
     "cnn": Row(f"{CNNS} --depths 1 --kinds plain", "depth-cnn-tuned", ACCURACY, PLAIN | {"depth": 1}, factor=100),
     "gpt": Row("lab2/train_gpt.py --preset nano --steps 900 --eval-interval 180", "gpt-4x128-900steps", "test.loss"),
-    "reinforce": Row(f"{CARTPOLE} --agents reinforce-none", "compare-CartPole-v1", LAST, {"agent": "reinforce-none"}),
-    "ppo": Row(f"{CARTPOLE} --agents ppo", "compare-CartPole-v1", LAST, {"agent": "ppo"}),
+    "reinforce": Row(
+        f"{CARTPOLE} --agents reinforce-none", "compare-CartPole-v1-intel", LAST, {"agent": "reinforce-none"}
+    ),
+    "ppo": Row(f"{CARTPOLE} --agents ppo", "compare-CartPole-v1-intel", LAST, {"agent": "ppo"}),
     "acrobot": Row("lab3/train_ppo.py --env Acrobot-v1", "ppo-Acrobot-v1", RETURN, scalar=True),
     "navigation": Row("lab3/train_ppo.py --env NavigationGoal-v0", "ppo-NavigationGoal-v0", RETURN, scalar=True),
 }

@@ -118,7 +118,9 @@ def test_summary_by_hand():
     (row,) = compare_agents.summary([run("ppo", value, never, 1.0) for value in values])
     assert (row["mean"], row["iqm"]) == (12.6, 4.5)
     assert (row["low"], row["high"]) == interquartile_mean_interval(np.array(values))
-    assert compare_agents.table([row]).endswith(", and of 10 seeds or more of the interquartile mean, by a bootstrap")
+    interval = f"IQM 4.5, {row['low']:.1f} to {row['high']:.1f}"
+    assert f"12.6 ± {row['sd']:.1f}       {interval:>26s}" in compare_agents.table([row])
+    assert compare_agents.table([row]).endswith("of the interquartile mean (IQM), by a bootstrap")
 
 
 def test_differences_by_hand():

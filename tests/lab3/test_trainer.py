@@ -414,3 +414,42 @@ def test_reinforces_loss_by_hand(tmp_path, baseline, weights):
     logs = [math.log(1 / 4), math.log(3 / 4), math.log(3 / 4)]
     assert loss.item() == pytest.approx(-sum(log * weight for log, weight in zip(logs, weights, strict=True)) / 3)
     assert metrics["entropy"].item() == pytest.approx(-(math.log(1 / 4) / 4 + math.log(3 / 4) * 3 / 4))
+
+
+@pytest.mark.parametrize(
+    ("baseline", "weights"), [("value-raw", [-1.0, 0.0, 4.0]), ("value", [-0.92582, -0.46291, 1.38873])]
+)
+def test_reinforces_loss_with_a_learned_value_by_hand(tmp_path, baseline, weights):
+    trainer = set_up(train_reinforce.Config(model_dir=tmp_path, baseline=baseline))
+    for network, bias in ((trainer.model.actor, [0.0, math.log(3.0)]), (trainer.model.critic, [2.0])):
+        network[-1].weight.data.zero_()
+        network[-1].bias.data = torch.tensor(bias)
+    batch = (torch.zeros(3, 4), torch.tensor([0, 1, 1]), torch.tensor([1.0, 2.0, 6.0]))
+    loss, metrics = trainer.loss(batch)
+    logs = [math.log(1 / 4), math.log(3 / 4), math.log(3 / 4)]
+    policy_loss = -sum(log * weight for log, weight in zip(logs, weights, strict=True)) / 3
+    assert metrics["policy_loss"].item() == pytest.approx(policy_loss, abs=1e-4)
+    assert metrics["value_loss"].item() == pytest.approx((1 + 0 + 16) / 3)
+    assert loss.item() == pytest.approx(policy_loss + 0.5 * 17 / 3, abs=1e-4)
+
+
+def test_a_large_error_of_the_value_leaves_the_policys_step_as_it_is(tmp_path):
+    """As policy and value share nothing here, however wrong the value is, the policy learns alike."""
+    gradients = []
+    for scale in (1.0, 1000.0):
+        trainer = set_up(train_reinforce.Config(model_dir=tmp_path, baseline="value", max_gradient_norm=0.01))
+        generator = torch.Generator().manual_seed(0)
+        observations, returns = torch.randn(64, 4, generator=generator), torch.randn(64, generator=generator)
+        returns = trainer.model.value(observations).detach() + scale * returns  # the same once standardised
+        loss, _ = trainer.loss((observations, torch.arange(64) % 2, returns))
+        trainer.optimizer.zero_grad()
+        loss.backward()
+        trainer.clip_gradients(trainer.max_gradient_norm)
+        parts = [
+            torch.cat([each.grad.flatten() for each in part.parameters()])
+            for part in (trainer.model.actor, trainer.model.critic)
+        ]
+        assert parts[1].norm().item() == pytest.approx(0.01, rel=1e-3)
+        gradients.append(parts[0])
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-7)
+    assert gradients[0].norm() == pytest.approx(0.01, rel=1e-3)

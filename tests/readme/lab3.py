@@ -16,16 +16,18 @@ from tests.readme.runs import seeds as runs_of
 
 # The comparisons on CartPole-v1, by how they round: rows name it.
 COMPARED = {
-    "Intel": "compare-CartPole-v1",
-    "AMD": "compare-CartPole-v1-amd",
-    "AMD plain": "compare-CartPole-v1-amd-plain",
+    "AMD": "compare-CartPole-v1",
+    "AMD plain": "compare-CartPole-v1-plain",
+    "Intel": "compare-CartPole-v1-intel",
 }
 # A row of a table, by its first cell: the name of its runs without "-seed0", or an agent of a comparison.
 REINFORCE = {
     "no baseline": "reinforce-none",
     "standardised returns": "reinforce-standardise",
     "learned value": "reinforce",
+    "the same, not standardised": "reinforce-value-raw",
 }
+MISSING = {(label, "Intel") for label in ("learned value", "the same, not standardised")}
 DQN = {
     "CartPole-v1, returns of 10 steps": "compare-CartPole-v1-dqn/dqn",
     "the same, of 1 step": "compare-CartPole-v1-dqn/dqn-1step",
@@ -62,7 +64,7 @@ def check(page: Page) -> None:
         ("ppo", "LunarLander-v3", "# {} steps: a minute or two"),
     ):
         page.says(comment, SETTINGS[algorithm][env]["steps"])
-    page.leave("tolerances and lengths of the tests", r"after 10,000 steps circling|the environment's gamma, 0\.99")
+    page.leave("tolerances and lengths of the tests", r"after 10,000\s+steps circling|the environment's gamma, 0\.99")
 
 
 def runs(name: str) -> list[Run]:
@@ -116,11 +118,9 @@ def row_of(names: dict[str, str], sizes: bool = True):
 
 
 def first_table(page: Page) -> None:
-    value, *none = (
-        fmean(last(baseline(*label)))
-        for label in (("learned value", "Intel"), ("no baseline", "AMD"), ("no baseline", "Intel"))
-    )
-    page.says("it ends at {} with a learned value, at {} to {} without a baseline", value, *none)
+    none, standardised, value, _ = (fmean(last(baseline(label, "AMD"))) for label in REINFORCE)
+    page.says("it ends at {} with a learned value, at {} with standardised returns, at {}", value, standardised, none)
+    page.says("without a baseline (n = {})", len(last(baseline("no baseline", "AMD"))))
     ten, one, _, lander = (fmean(returns(name)) for name in DQN.values())
     page.says("CartPole {} with returns of {} steps, {} with {}; LunarLander {}", ten, 10, one, 1, lander)
     cartpole, lander = (fmean(returns(PPO[label])) for label in ("CartPole-v1, AMD", "LunarLander-v3"))
@@ -136,18 +136,13 @@ def measured(page: Page) -> None:
     page.says("once, over {} episodes with other starts", run["config"]["test_episodes"])
     page.says("a mean of their last {} training episodes", 20)
     page.leave("the 95 % of an interval", r"mean difference, 95 % by")
-    singles = {"reinforce-value": "reinforce"} | {
-        name: name for name in ("reinforce-standardise", "reinforce-none", "ppo")
-    }
-    again = {name: f"{COMPARED['AMD']}/{agent}" for name, agent in singles.items()}
+    again = {name: f"{COMPARED['AMD']}/{name}" for name in ("reinforce-standardise", "reinforce-none", "ppo")}
     again |= {name: f"compare-CartPole-v1-dqn/{name}" for name in ("dqn", "dqn-1step")}
     pairs = {name: (evaluations(f"{name}-CartPole-v1")[0], evaluations(series)[0]) for name, series in again.items()}
     equal = [one == other for one, other in pairs.values()]
-    page.says(
-        "seed {} of {} of the {} agents on CartPole had the same {}", 0, sum(equal), len(equal), len(pairs["ppo"][0])
-    )
+    page.says("seed {} of {} of {} agents on CartPole had the same {}", 0, sum(equal), len(equal), len(pairs["ppo"][0]))
     alike = [one == other for one, other in zip(*pairs["dqn-1step"], strict=True)]
-    page.says("DQN with returns of {} step, the same first {}.", 1, alike.index(False))
+    page.says("DQN with returns of {} step, the same first {};", 1, alike.index(False))
     thresholds = [runs(PPO[label])[0]["solved"]["threshold"] for label in ("CartPole-v1, AMD", *list(PPO)[3:])]
     page.says("(CartPole-v1 {}, LunarLander-v3 {}, Acrobot-v1 {})", thresholds[0], thresholds[2], thresholds[1])
 
@@ -174,55 +169,57 @@ def reinforce(page: Page) -> None:
         return *mean_sd(tests), min(tests), *mean_sd(last(name)), early, *solved, step
 
     def difference(label: str):
-        pair = [
-            {"none": "no baseline", "standardised": "standardised returns"}.get(one, one)
-            for one in label.removeprefix("last evaluation: ").split(" less ")
-        ]
-        return [
-            number for where in COMPARED for number in paired_interval(*(last(baseline(one, where)) for one in pair))
-        ]
+        short = {"none": 0, "standardised": 1, "learned value": 2, "not standardised": 3}
+        pair = [list(REINFORCE)[short[one]] for one in label.removeprefix("last evaluation: ").split(" less ")]
+        found = [where for where in COMPARED if all(where in all_runs[one] for one in pair)]
+        return [number for where in found for number in paired_interval(*(last(baseline(one, where)) for one in pair))]
 
-    all_runs = {label: {where: runs(baseline(label, where)) for where in COMPARED} for label in REINFORCE}
+    all_runs = {
+        label: {where: runs(baseline(label, where)) for where in COMPARED if (label, where) not in MISSING}
+        for label in REINFORCE
+    }
     settings = all_runs["no baseline"]["Intel"][0]["config"]
     page.says("| {} episodes | seeds, processor |", settings["episodes"])
     page.says("| first evaluation of {} or more: median episode |", 475)
     page.table("Exercise 2", "| first evaluation of", row, keys=2)
     page.says("# CartPole-v1, a learned value, {} episodes", settings["episodes"])
     counts = [len(same) for same in all_runs["no baseline"].values()]
-    page.says("| Intel, n = {} pairs | AMD, n = {} pairs | AMD plain, n = {} pairs |", *counts)
+    page.says("| AMD, n = {} pairs | AMD plain, n = {} pairs | Intel, n = {} pairs |", *counts)
     page.table("Exercise 2", "| difference [95 %", difference)
     page.says("learning rate ({}) and {} episodes a step", settings["learning_rate"], settings["num_envs"])
-    ends = {label: [end for where in COMPARED for end in last(baseline(label, where))] for label in REINFORCE}
-    none, standardised, learned = (sum(end >= 495 for end in values) for values in ends.values())
-    page.says("all {} seeds end at {} or more; with standardised returns {} do", learned, 495, standardised)
-    page.says("without a baseline {}. **Both", none)
-    page.problems += [f"{page.name}: not all seeds"] * (learned < len(ends["learned value"]))
-    sooner, later = [], []
-    for where in COMPARED:
-        firsts = [
-            [first_at(run, 475, "episodes") or math.inf for run in all_runs[label][where]]
-            for label in ("standardised returns", "learned value")
-        ]
-        sooner.append(sum(one < other for one, other in zip(*firsts, strict=True)))
-        later.append(sum(one > other for one, other in zip(*firsts, strict=True)))
-    page.says("in {}, {} and {} pairs their first evaluation of {} comes before", *sooner, 475)
-    page.says("with a learned value, in {}, {} and {} after it", *later)
+    on_amd = ("AMD", "AMD plain")
+    ends = {label: [end for where in on_amd for end in last(baseline(label, where))] for label in REINFORCE}
+    none, standardised, learned, _ = (sum(end >= 495 for end in values) for values in ends.values())
+    page.says("Of {} seeds on the AMD", len(ends["no baseline"]))
+    page.says("plain or not, {} end at {} or more with a learned value", learned, 495)
+    page.says("{} with standardised returns, {} without a baseline. The test", standardised, none)
+    all_along = [
+        paired_interval(*(each_mean(baseline(label, where)) for label in ("learned value", "no baseline")))
+        for where in on_amd
+    ]
+    page.says("plain {} seeds show it in the mean of all evaluations, {} [{}, {}]", counts[1], *all_along[1])
+    page.says("(on the AMD {} [{}, {}])", *all_along[0])
     amd = last(baseline("no baseline", "AMD"))
     halves = amd[:20], amd[20:]
     page.says("seeds {} to {} on the AMD end at {} in the mean", 0, 19, fmean(halves[0]))
     page.says("its seeds {} to {} at {}, ", 20, 39, fmean(halves[1]))
     welch = stats.ttest_ind(*reversed(halves), equal_var=False).confidence_interval()
     page.says("{} [{}, {}] apart", fmean(halves[1]) - fmean(halves[0]), *welch)
-    means = {where: fmean(last(baseline("no baseline", where))) for where in COMPARED}
-    page.says("into {}, {} and {}.", means["AMD"], means["AMD plain"], means["Intel"])
+    page.says("into {}, {} and {}.", *(fmean(last(baseline("no baseline", where))) for where in COMPARED))
     parted = [
         next((a["episodes"] for a, b in zip(*pair, strict=True) if a["return"] != b["return"]), None)
         for same in all_runs.values()
-        for where in ("AMD", "AMD plain")
-        for pair in zip(each_history(same["Intel"]), each_history(same[where]), strict=False)
+        for where in same
+        for pair in zip(each_history(same["AMD"]), each_history(same[where]), strict=False)
+        if where != "AMD"
     ]
     known = [episodes for episodes in parted if episodes is not None]
     page.says("between episodes {} and {}", min(known), max(known))
+
+
+def each_mean(name: str) -> list[float]:
+    """The mean of all evaluations, by seed."""
+    return [fmean(values) for values in evaluations(name)]
 
 
 def each_history(same: list[Run]) -> list[list[Run]]:
@@ -234,9 +231,9 @@ def learning_rates(page: Page) -> None:
 
     def row(label: str, where: str):
         series = COMPARED[where.split(", ")[1]] + (f"-lr{label}" if label != "0.008" else "")
-        none, standardised, learned = (last(f"{series}/{way}") for way in ways)
-        sds = [number for values in (none, standardised, learned) for number in mean_sd(values)]
-        return *sds, *paired_interval(learned, none), *paired_interval(standardised, none)
+        none, *others = (last(f"{series}/{way}") for way in (ways[:2] if "Intel" in where else ways))
+        sds = [number for values in (none, *others) for number in mean_sd(values)]
+        return *sds, *(number for values in others for number in paired_interval(values, none))
 
     page.table("Exercise 2", "| learning rate | seeds", row, keys=2)
     page.leave("learning rates", r"^\| 0\.0(?:027|08|24)(?= \|)|and \*first\* is its 0\.008")
@@ -394,12 +391,13 @@ def comparison(page: Page) -> None:
     page.says("mean of its {} evaluations |", len(runs(ours)[0]["history"]))
 
     def row(label: str, where: str):
-        measures = returns, last, lambda name: [fmean(values) for values in evaluations(name)]
+        measures = returns, last, each_mean
         pair = PPO[f"CartPole-v1, {where.split(', ')[1]}"], baseline(agents[label], where)
         return [number for of in measures for number in paired_interval(*map(of, pair))]
 
     page.table("Exercise 3.4", "| PPO less ...", row, keys=2)
-    taken = [run["steps"] for label in REINFORCE for where in COMPARED for run in runs(baseline(label, where))]
+    pairs = [(label, where) for label in REINFORCE for where in COMPARED if (label, where) not in MISSING]
+    taken = [run["steps"] for pair in pairs for run in runs(baseline(*pair))]
     page.says("PPO had {} steps, ", *significant([fmean(each(runs(ours), "steps"))]))
     episodes = runs(baseline("no baseline", "AMD"))[0]["config"]["episodes"]
     page.says("{} episodes of REINFORCE are {} to {}.", episodes, *significant((min(taken), max(taken))))
@@ -414,7 +412,7 @@ def comparison(page: Page) -> None:
 def budgets(page: Page) -> None:
     """PPO beside DQN on LunarLander-v3, at the same steps; and a million steps of PPO beside them."""
     names = {label: f"compare-LunarLander-v3/{label.lower()}" for label in ("DQN", "PPO")}
-    measures = returns, last, lambda name: [fmean(values) for values in evaluations(name)]
+    measures = returns, last, each_mean
 
     def row(label: str):
         if label not in names:

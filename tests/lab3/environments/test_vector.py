@@ -1,6 +1,7 @@
 """One's own environment, by the module that registers it: imported where a user types it, never by a run's file."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -100,6 +101,75 @@ def test_a_mistake_in_ones_own_module_keeps_its_traceback(own):
     (own / "own_envs.py").write_text("1 / 0", encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         vector.find_id("own_envs:Ones-v0")
+
+
+ODD = """
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Sequence
+
+class Odd(gymnasium.Env):
+    action_space = Discrete(2)
+
+    def __init__(self, space):
+        self.observation_space = space
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+for name, space in {
+    "Grey": Box(0, 255, (80, 80, 1), np.uint8),
+    "ChannelsFirst": Box(0, 255, (3, 80, 80), np.uint8),
+    "Sequence": Sequence(Box(0, 1, (2,), np.float32)),
+    "Plain": Box(0, 1, (2,), np.float32),
+}.items():
+    gymnasium.register(f"{name}-v0", Odd, kwargs={"space": space})
+"""
+
+
+@pytest.fixture
+def odd(own):
+    (own / "odd_envs.py").write_text(ODD, encoding="utf-8")
+    vector.find_id("odd_envs:Plain-v0")
+    yield
+    sys.modules.pop("odd_envs")
+    for name in ("Grey", "ChannelsFirst", "Sequence", "Plain"):
+        gymnasium.registry.pop(f"{name}-v0")
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ("Grey-v0", r"--env Grey-v0: its images are \(80, 80, 1\); \(height, width, 3\) is needed"),
+        ("ChannelsFirst-v0", r"--env ChannelsFirst-v0: its images are \(3, 80, 80\); \(height, width, 3\)"),
+        ("Sequence-v0", "--env Sequence-v0: its observations are Sequence.*; they must be of one length"),
+    ],
+)
+def test_observations_that_no_network_takes_are_refused(odd, env, complaint):
+    assert re.match(complaint, refusal(vector.make_single, env))
+
+
+def test_an_environment_that_cannot_draw_itself(odd):
+    assert refusal(vector.make_single, "Plain-v0", "rgb_array") == (
+        "--env Plain-v0: it cannot draw itself, as it takes no render_mode; leave out --output"
+    )
+
+
+def test_a_module_without_a_file_registers_nothing():
+    assert refusal(vector.find_id, "sys:Nothing-v0").startswith(
+        "--env sys:Nothing-v0: sys registers no such environment"
+    )
+
+
+def test_an_environment_within_another_is_not_plain_data(odd):
+    envs = vector.make("Plain-v0", 2, seed=0)
+    assert vector.state(envs)["whole"]
+    envs.envs[1].unwrapped.inner = vector.make_single("CartPole-v1")
+    assert not vector.state(envs)["whole"]
 
 
 def test_an_environment_named_with_its_module_has_its_own_hyperparameters():
