@@ -266,7 +266,7 @@ class Trainer(Run):
     def end_epoch(self, validation: dict[str, float]) -> None:
         """Take down one epoch: history, best weights, TensorBoard, checkpoint. Without validation the last are best."""
         train, rate = self.averages.means(), self.learning_rate(self.step - 1)
-        speed = self.averages.weight * distributed.world_size() / max(self.epoch_seconds, 1e-9)
+        speed = self.averages.totals()[1] / max(self.epoch_seconds, 1e-9)
         self.seconds, self.epoch_seconds = self.seconds + self.epoch_seconds, 0.0
         self.epoch, self.batch, self.averages = self.epoch + 1, 0, Averages()
         self.history.append({"epoch": self.epoch, "learning_rate": rate, "train": train, "validation": validation})

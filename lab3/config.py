@@ -182,8 +182,8 @@ class RLConfig(RunConfig):
     test_episodes: int = 100
     """Episodes of the test at the end, from starts of their own."""
     actions: Annotated[Literal["greedy", "sampled"] | None, flag("{greedy,sampled}")] = None
-    """How it acts in evaluations and the test: by the most probable action (the one of highest value), or by one drawn
-    from the policy."""
+    """How it acts in evaluations and the test: by the most probable action, the mean of a continuous one, the one of
+    highest value; or by one drawn from the policy."""
     threads: int = 1
     """Threads that torch computes with; networks this small run slower on two."""
 

@@ -104,7 +104,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 first") from None
     require("\0" not in text, f"{path} is no text: it holds bytes of value 0, as programs and pictures do")
-    return strip_licence(text.replace("\r\n", "\n"))
+    return strip_licence(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def strip_licence(text: str) -> str:

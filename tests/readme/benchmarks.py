@@ -139,7 +139,9 @@ def mnist(page: Page, found: dict[str, Any]) -> None:
 
         return row
 
-    ratios = [ratio for one in (found, newer) for ratio in one["epoch"]["ratio"].values()]
+    other = result("mnist-amd-2")
+    found_there = {way: ratio for way, ratio in other["epoch"]["ratio"].items() if way != "matrix products alone"}
+    ratios = [ratio for one in (found, newer) for ratio in one["epoch"]["ratio"].values()] + list(found_there.values())
     page.says("Lightning | {} to {} times |", min(ratios), max(ratios))
     page.says("An epoch of {} images in batches of {}, the", 60_000, flags["batch_size"])
     page.says("two threads, median of {} rounds", flags["rounds"])
@@ -148,6 +150,12 @@ def mnist(page: Page, found: dict[str, Any]) -> None:
     accuracies, seconds = each(newer["user"], "accuracy", times=100), each(newer["user"], "seconds")
     page.says("five seeds reach {} to {} % test accuracy there after", min(accuracies), max(accuracies))
     page.says("there after {} to {} s of training", min(seconds), max(seconds))
+    taken = {way: median(each_round) for way, each_round in other["epoch"]["seconds"].items()}
+    page.says("calls itself an AMD EPYC needs {} s, and {} for", taken["ours"], taken["DataLoader, 0 workers"])
+    page.says("loop: {}, {} and {} times, in", *found_there.values())
+    seconds = each(other["user"], "seconds")
+    page.says("five seeds there take {} to {} s.", min(seconds), max(seconds))
+    page.says("take {} s of ours", taken["matrix products alone"])
 
 
 def cifar(page: Page, found: dict[str, Any]) -> None:

@@ -173,8 +173,9 @@ def test_without_a_network(tmp_path, monkeypatch, capsys):
 
 
 def test_files(tmp_path):
-    (tmp_path / "own.txt").write_bytes(VERSES.replace("\n", "\r\n").encode())
-    assert corpus.load_corpus(str(tmp_path / "own.txt"), tmp_path) == Corpus("own", VERSES)
+    for end in ("\r\n", "\r"):
+        (tmp_path / "own.txt").write_bytes(VERSES.replace("\n", end).encode())
+        assert corpus.load_corpus(str(tmp_path / "own.txt"), tmp_path) == Corpus("own", VERSES)
     (tmp_path / "latin.txt").write_bytes("ché".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin\.txt is not UTF-8 text \(byte 2\)"):
         corpus.load_corpus(str(tmp_path / "latin.txt"), tmp_path)
