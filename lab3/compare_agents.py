@@ -235,7 +235,7 @@ def differences(runs: list[dict[str, Any]], agents: Sequence[str]) -> list[dict[
 
 def table_of_differences(rows: list[dict[str, Any]]) -> str:
     """The differences as people read them."""
-    columns = "{:45s}  {:>5s}  {:24s}  {:24s}  {:24s}".format
+    columns = "{:47s}  {:>5s}  {:24s}  {:24s}  {:24s}".format
     above = (
         "difference, seed by seed (95 %, Student's t)",
         "seeds",

@@ -104,14 +104,14 @@ def test_a_published_comparison_stands_and_shows_its_tables(tmp_path, capsys):
     shutil.copytree(REPOSITORY / "lab3" / "model" / "published" / folder.name, folder)
     before = snapshot(folder)
     rows = compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder)], ""))
-    assert [row["runs"] for row in rows[:3]] == [20] * 3
+    assert [row["runs"] for row in rows[:3]] == [40] * 3
     said = capsys.readouterr().out
     assert f"{folder} is finished: its results.json stands" in said
     (line,) = [line for line in said.splitlines() if line.startswith("reinforce less reinforce-none ")]
-    shown = ["20", "19.6 [-3.5, 42.7]", "75.7 [18.3, 133.2]", "48.8 [-6.0, 103.7]"]  # as in lab3/README.md
+    shown = ["40", "38.5 [7.8, 69.2]", "147.4 [94.6, 200.2]", "127.9 [83.5, 172.2]"]  # as in lab3/README.md
     assert re.split(r"  +", line)[1:] == shown
     with pytest.raises(UsageError, match="published runs stay as they are"):
-        compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder), "--seeds", "20"], ""))
+        compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder), "--seeds", "40"], ""))
     with pytest.raises(UsageError, match="--learning-rate: changed since"):
         compare_agents.main(parse(compare_agents.Config, ["--resume", str(folder), "--learning-rate", "0.1"], ""))
     assert snapshot(folder) == before

@@ -123,7 +123,7 @@ def stands(config: RunConfig) -> dict[str, Any] | None:
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         from lab1.engine.metrics import in_words
 
-        without = "" if kept else "; it has no checkpoint to go on from"
+        without = "" if kept or "runs" in results else "; it has no checkpoint to go on from"
         test = in_words(results.get("test", {}))
         print(f"{shown(folder)} is finished: its results.json stands{without}{f' (test {test})' if test else ''}")
     return results

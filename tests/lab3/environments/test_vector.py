@@ -153,6 +153,7 @@ def test_observations_that_no_network_takes_are_refused(odd, env, complaint):
     assert re.match(complaint, refusal(vector.make_single, env))
 
 
+@pytest.mark.filterwarnings("ignore:.*render_mode")  # gymnasium says so, too
 def test_an_environment_that_cannot_draw_itself(odd):
     assert refusal(vector.make_single, "Plain-v0", "rgb_array") == (
         "--env Plain-v0: it cannot draw itself, as it takes no render_mode; leave out --output"
