@@ -192,7 +192,7 @@ def convolutions(page: Page) -> None:
     page.says("from depth 5, {} [{}, {}] points to {}, {} [{}, {}] to {}", *lost[0], 10, *lost[1], 20)
     page.says("and {} [{}, {}] to {}. It", *lost[2], 25)
     train = [fmean(twins(sweep, depth, "train")[0]) for depth in (5, 10, 20, 25)]
-    page.says("training accuracy falls, too, {}, {}, {}, {} % at {}, {}, {}, {}.", *train, 5, 10, 20, 25)
+    page.says("training accuracy falls, {}, {}, {}, {} % at {}, {}, {}, {}.", *train, 5, 10, 20, 25)
     longer = {depth: twins("depth-cnn-tuned-30epochs", depth) for depth in (10, 20)}
     page.says("After {} epochs (one seed", read("lab1", "depth-cnn-tuned-30epochs")["config"]["epochs"])
     page.says("depths 10 and 20 reach {} and {} %:", *longer[10][0], *longer[20][0])
