@@ -111,6 +111,8 @@ def main(config: Config) -> dict:
         dataset == "shapes" or not config.evaluate,
         f"--evaluate: no boxes are known in {dataset}; use a network that train_cnn.py trained with --dataset shapes",
     )
+    channels = len(about["mean"])
+    require(channels in (1, 3), f"--run {config.run}: its images have {channels} channels; grey and RGB can be drawn")
     fits = isinstance(size, list) and len(size) == 2 and all(isinstance(each, int) and each > 0 for each in size)
     require(fits, f"{source / 'best.pt'} holds no network of this lab: its size is {size!r}")
     examples, test = [read_example(path) for path in config.images], {}

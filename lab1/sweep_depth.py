@@ -31,7 +31,9 @@ from typing import Annotated, Any, Literal
 from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, find_run, flag, require
 from lab1.engine.devices import find_precision
 from lab1.engine.files import read_object
+from lab1.engine.finished import changed_flags
 from lab1.engine.launch import launch, prepare
+from lab1.engine.unfinished import runs_of_this_name
 from lab1.engine.workers import SeriesConfig
 
 KINDS = ("plain", "residual")  # by whether a network is residual
@@ -148,34 +150,40 @@ def networks(config: Config) -> list[dict[str, Any]]:
 def chosen_rates(config: Config) -> Callable[[int, bool], float]:
     """The rule of --tuned, as a function of depth and residual: the learning rate with the highest mean validation
     accuracy of this kind at this depth in the sweep with --rates, or at the nearest depth that it has (by ratio). In a
-    series that is resumed, networks of which some are done keep their rate, whatever has become of that sweep.
+    series that is resumed, networks of which some are done keep their rate, even where that sweep would now choose
+    another.
 
     Raises:
         UsageError: where that sweep is none with --rates, is of another family, or lacks a kind of network.
     """
     from lab1.engine.series import read_entries
 
-    sweep = find_run(config.tuned, config.runs_folder(), config.published_folder())
-    runs = read_entries(sweep / "results.json", "lab1/sweep_depth.py", summary)
-    require(all("learning_rate" in run for run in runs), f"--tuned {config.tuned}: it is no sweep with --rates")
-    same = read_object(sweep / "config.json").get("family") == config.family
-    found = defaultdict(list)
-    for run in runs if same else ():
-        accuracy = run["validation"]["accuracy"] if "validation" in run else 0.0  # of one that failed to train
-        found[run["residual"], run["depth"], run["learning_rate"]].append(accuracy)
+    read = partial(read_entries, script="lab1/sweep_depth.py", summary=summary)
+    resumed = [Path(config.resume)] if config.resume not in (None, "auto") else []
+    if config.resume == "auto":
+        resumed = [folder for folder in runs_of_this_name(config) if not changed_flags(config, folder)][:1]
+    done = [run for folder in resumed for run in read(folder / "results.json")]
+    kept = {(run["depth"], run["residual"]): run["learning_rate"] for run in done if "learning_rate" in run}
 
-    kept = {}
-    if config.resume not in (None, "auto"):
-        done = read_entries(Path(config.resume) / "results.json", "lab1/sweep_depth.py", summary)
-        kept = {(run["depth"], run["residual"]): run["learning_rate"] for run in done if "learning_rate" in run}
+    @cache
+    def tried() -> dict[tuple[bool, int, float], list[float]]:
+        sweep = find_run(config.tuned, config.runs_folder(), config.published_folder())
+        runs = read(sweep / "results.json")
+        require(all("learning_rate" in run for run in runs), f"--tuned {config.tuned}: it is no sweep with --rates")
+        same = read_object(sweep / "config.json").get("family") == config.family
+        found = defaultdict(list)
+        for run in runs if same else ():
+            accuracy = run["validation"]["accuracy"] if "validation" in run else 0.0  # of one that failed to train
+            found[run["residual"], run["depth"], run["learning_rate"]].append(accuracy)
+        return found
 
     def rate(depth: int, residual: bool) -> float:
         if (depth, residual) in kept:
             return kept[depth, residual]
-        depths = {known for kind, known, _ in found if kind is residual}
+        depths = {known for kind, known, _ in tried() if kind is residual}
         require(len(depths) > 0, f"--tuned {config.tuned}: it has no {KINDS[residual]} network of this family")
         nearest = min(depths, key=lambda known: abs(math.log(known / depth)))
-        return max((statistics.fmean(found[each]), each[2]) for each in found if each[:2] == (residual, nearest))[1]
+        return max((statistics.fmean(tried()[each]), each[2]) for each in tried() if each[:2] == (residual, nearest))[1]
 
     return rate
 

@@ -174,7 +174,7 @@ class RLConfig(RunConfig):
     """How copies are stepped: one after the other, or by the environment's own vector implementation in NumPy where it
     has one, several times as fast."""
     max_gradient_norm: float = 0.5
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm; of REINFORCE those of policy and value, each."""
     evaluations: int = 20
     """How often, evenly spread over the run, the policy is evaluated; the best of these is tested."""
     evaluation_episodes: int = 20
@@ -215,6 +215,11 @@ class RLConfig(RunConfig):
         require(
             self.max_gradient_norm > 0, f"--max-gradient-norm {self.max_gradient_norm}: a positive number is needed"
         )
+
+        for name in ("entropy", "value_weight"):
+            value = getattr(self, name, 0.0)
+            fits = math.isfinite(value) and value >= 0
+            require(fits, f"--{name.replace('_', '-')} {value}: 0 or a positive number is needed")
 
     def check_counts(self, *names: str) -> None:
         """Require 1 or more of each of these flags."""

@@ -67,9 +67,8 @@ class Config(RLConfig):
         )
         require(self.actions == "greedy", "--actions sampled: action values are no policy to draw from")
         starts, least = self.learning_starts, self.n_step * self.num_envs
-        copies = f"--n-step {self.n_step} in each of {self.num_envs} copies: {least}"
-        copies = f"--n-step, {least}," if self.num_envs == 1 else copies
-        require(starts >= least, f"--learning-starts {starts}: at least {copies} is needed")
+        why = f"at least {least} is needed, --n-step {self.n_step} in each of --num-envs {self.num_envs}"
+        require(starts >= least, f"--learning-starts {starts}: {why}")
         require(0 < self.exploration <= 1, f"--exploration {self.exploration}: a share above 0, up to 1, is needed")
         require(0 <= self.final_epsilon <= 1, f"--final-epsilon {self.final_epsilon}: a share from 0 to 1 is needed")
 

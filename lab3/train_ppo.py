@@ -17,7 +17,6 @@ better than their mean). Hyperparameters: the table in lab3/config.py. The algor
 """
 
 import dataclasses
-import math
 from typing import Literal
 
 from lab1.engine.config import Anneal, Real, Whole, require
@@ -72,8 +71,6 @@ class Config(RLConfig):
         # The step after an episode's end only resets, and is no row: with two of a copy there is always one that is.
         require(self.rollout >= 2, f"--rollout {self.rollout}: at least 2 is needed")
         require(rows >= 4, f"--rollout {self.rollout}: {rows} steps, of all copies, are too few; at least 4 are needed")
-        entropy = self.entropy
-        require(math.isfinite(entropy) and entropy >= 0, f"--entropy {entropy}: 0 or a positive number is needed")
         for name in ("gae_lambda", "clip"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"--{name.replace('_', '-')} {value}: a number from 0 to 1 is needed")

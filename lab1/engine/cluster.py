@@ -156,7 +156,8 @@ def run_all(
             if not running or detach:
                 break
             states = sorted(alive.get(job.job_id, "ending").lower() for job in running.values())
-            bar.set_postfix_str(", ".join(f"{states.count(one)} {one}" for one in dict.fromkeys(states)))
+            shown = [f"{states.count(one)} {one}" for one in dict.fromkeys(states)]
+            bar.set_postfix_str(", ".join(shown if seen is not None else [*shown, "squeue does not answer"]))
             time.sleep(LOOK_SECONDS)
     if running:
         print(f"{len(running)} jobs are not done; collect them with the same command and --resume {folder}", flush=True)

@@ -60,6 +60,12 @@ def quoted(word: str | Path) -> str:
     return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
+def without_seed(name: str) -> str:
+    """The name of a run without its seed, and without the number of one that was made again: what it shares with those
+    of other seeds."""
+    return re.sub(r"-seed\d+(?![^-])(-\d+$)?", "", name)
+
+
 def flag(metavar: str):
     """How ``--help`` shows a flag that may be left None or empty: with this placeholder, and a default only where there
     is one."""
@@ -259,10 +265,7 @@ def find_run(run: str, runs_folder: Path, published: Path | None = None, offer: 
     guess = f"; did you mean {near[0]}?" if near else ""
     names = [[each.name for each in found if (each / offer).exists()] for found in runs]
     # One of each experiment's seeds is enough.
-    names = [
-        list({re.sub(r"-seed\d+(-\d+$)?", "", name): name for name in reversed(found)}.values())[::-1]
-        for found in names
-    ]
+    names = [list({without_seed(name): name for name in reversed(found)}.values())[::-1] for found in names]
     shown = [f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}" for found in names]
     none = "it holds no run yet" if offer == "config.json" else f"it holds no run with a {offer} yet"
     known = [f"there are: {shown[0]}" if names[0] else none]

@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 import io
 import json
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from lab1.engine.config import UsageError, folder_name, require
+from lab1.engine.config import UsageError, folder_name, require, without_seed
 from lab1.engine.files import MISFITS, Run, in_words, read_object, that_fit
 from lab1.engine.finished import PLACES
 
@@ -179,7 +178,7 @@ def by_experiment(runs: list[Run], compared: Collection[str] | None = None) -> d
     series is an experiment by itself."""
     groups = defaultdict(list)
     for run in runs:
-        groups[run["name"] if "runs" in run else _without_seed(run["name"])].append(run)
+        groups[run["name"] if "runs" in run else without_seed(run["name"])].append(run)
     return split(groups, compared)
 
 
@@ -241,7 +240,7 @@ def _in_words_before(run: Run) -> str | None:
 
 def _without_seed(value: Any) -> Any:
     """A flag's value; of the name of a run, what it shares with those of other seeds."""
-    return re.sub(r"-seed\d+(-\d+$)?", "", value) if isinstance(value, str) else value
+    return without_seed(value) if isinstance(value, str) else value
 
 
 def _flag_in_words(flag: str, value: Any) -> str:

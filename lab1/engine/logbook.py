@@ -207,8 +207,8 @@ class Logbook:
                 model.train(training)
 
     def images(self, tag: str, images: torch.Tensor, step: int) -> None:
-        """A grid of images ``[N, C, H, W]`` of any range, eight in a row; each is stretched to 0 .. 1 for the eye. Of
-        other channels than grey or red, green and blue there is none."""
+        """A grid of images ``[N, C, H, W]`` of any range, eight in a row; each is stretched to 0 .. 1 for the eye.
+        Images that are neither grey nor RGB are left out."""
         if self.writer is None or len(images) == 0 or images.shape[1] not in (1, 3):
             return
         images = images.float().cpu()

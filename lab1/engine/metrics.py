@@ -125,13 +125,13 @@ def bootstrap_interval(
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean of n independent values, and the low and high end of its 95 % confidence interval by Student's t with
-    n - 1 degrees of freedom. A single value says nothing of its spread: both ends are then the value itself. Where a
-    value is not finite, they are NaN."""
+    n - 1 degrees of freedom. A single value says nothing of its spread: both ends are then the value itself. All
+    three are NaN where a value is not finite."""
     from scipy.stats import t
 
-    mean, count = statistics.fmean(values), len(values)
     if not all(map(math.isfinite, values)):
-        return mean, math.nan, math.nan
+        return math.nan, math.nan, math.nan
+    mean, count = statistics.fmean(values), len(values)
     half = float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count) if count > 1 else 0.0
     return mean, mean - half, mean + half
 

@@ -7,8 +7,8 @@ from lab1.engine.config import require
 
 
 def random_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that is a function of the numbers alone, such as (seed, epoch): there is no state to save. A zero at
-    the end counts for nothing: (seed, epoch, 0) is the same as (seed, epoch)."""
+    """A generator that is a function of the numbers alone, such as (seed, epoch): there is no state to save. Of up to
+    four small ones, a zero at the end counts for nothing: (seed, epoch, 0) is the same as (seed, epoch)."""
     seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
 

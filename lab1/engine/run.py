@@ -283,8 +283,10 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 # Flags that say what is learned from, and with what it is measured: split and order, too, come from the seed.
-LEARNED_FROM = "--seed --dataset --train-images --validation-images --train-canvases --text --tokenizer --env --dry-run"
-LEARNED_FROM = LEARNED_FROM.split()
+LEARNED_FROM = (
+    *("--seed", "--dataset", "--train-images", "--validation-images", "--train-canvases"),
+    *("--text", "--tokenizer", "--env", "--dry-run"),
+)
 # What tells of ``about`` whether data are the same.
 DATA = ("dataset", "classes", "mean", "std", "checksum")
 # What a checkpoint holds of the Trainer's own fields.

@@ -152,15 +152,15 @@ def split_batches(
     if train_count is not None and train_count != len(rest):
         require(train_count < len(rest), f"--train-images {train_count}: {data.name} has {len(rest)} to learn from")
         most = len(rest) - classes
-        all_of_them = f"or leave it out, for all {len(rest)} of {data.name}"
-        require(train_count <= most, f"--train-images {train_count}: {most} at most, {all_of_them}")
+        all_of_them = f"without it all {len(rest)} that validation leaves are learned from"
+        require(train_count <= most, f"--train-images {train_count}: {most} at most; {all_of_them}")
         rest = rest[stratified_split(data.train_labels[rest], train_count, seed)[1]]
     learned = data.train_labels[rest].unique().tolist()
-    lacking = next((name for label, name in enumerate(data.classes) if label not in learned), None)
-    require(
-        len(learned) == classes,
-        f"--train-images {train_count}: too few of {data.name} for one of class {lacking}; use more",
+    lacking = [data.classes[label] for label in data.train_labels.unique().tolist() if label not in learned]
+    too_few = (
+        f"--train-images {train_count}: too few of {data.name} for one of class {', '.join(lacking[:1])}; use more"
     )
+    require(not lacking, too_few)
     train_images = data.train_images[rest]
     mean, std = pixel_statistics(train_images)
 

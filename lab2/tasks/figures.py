@@ -252,15 +252,13 @@ def search_runs(runs: list[Run]) -> list[tuple[str, Run]]:
 def search_lines(runs: list[Run]) -> list[tuple[str, dict[str, Any]]]:
     """What was measured, a line a system, in reading order. BM25 learns nothing: it comes once for each of its
     settings."""
+    settings = {id(run): f", k1 {run['config'].get('k1')}, b {run['config'].get('b')}" for run in runs}
+    several = len(set(settings.values())) > 1
     lines = {}
-    settings = [(run["config"].get("k1"), run["config"].get("b")) for run in runs]
     for label, run in search_runs(runs):
         for system, name in SYSTEMS.items():
-            label_of = label
-            if system == "bm25":
-                k1, b = run["config"].get("k1"), run["config"].get("b")
-                label_of = f", k1 {k1}, b {b}" if len(set(settings)) > 1 else ""
-            lines.setdefault(f"{name}{label_of}", run["test"][system])
+            own = settings[id(run)] * several if system == "bm25" else label
+            lines.setdefault(f"{name}{own}", run["test"][system])
     return list(lines.items())
 
 

@@ -46,6 +46,8 @@ def tfidf_tables(data: TaskData) -> Iterator[tuple[dict[str, Any], dict[str, Tab
         try:
             tables = {"train": vectorizer.fit_transform(data.parts["train"][0])}
         except ValueError as error:
+            if "empty vocabulary" not in str(error):
+                raise
             raise UsageError(f"{data.name}: there is no word to count in its training texts: {error}") from None
         tables |= {part: vectorizer.transform(data.parts[part][0]) for part in PARTS[1:]}
         yield {"words": longest}, tables

@@ -10,7 +10,8 @@ from lab1.engine.optimizer import remaining
 from lab3.models import ActorCritic, Policy
 from lab3.trainer import RLTrainer, discounted_returns, standardised
 
-LEARNED, STANDARDISED = ("value", "value-raw"), ("standardise", "value")  # baselines with a V(s); and which are scaled
+LEARNED = ("value", "value-raw")  # baselines that learn V(s)
+STANDARDISED = ("standardise", "value")  # baselines whose advantages are standardised
 
 
 class ReinforceTrainer(RLTrainer):
@@ -99,11 +100,13 @@ class ReinforceTrainer(RLTrainer):
         return policy_loss + self.config.value_weight * value_loss - self.config.entropy * entropy, metrics
 
     def clip_gradients(self, norm: float) -> None:
-        """Scale the gradients of the policy and of the value down to this norm, each by itself: the value's is hundreds
-        of times as large, as returns are, and clipped together with it the policy would hardly learn."""
-        values = getattr(self.model, "critic", nn.Module())
-        policy = remaining(self.model.parameters(), values.parameters())
-        for part in (policy, list(values.parameters())):
+        """Scale the gradients of the policy and of the value down to this norm, each by itself: the value's can be
+        thousands of times as large, and would decide how far the policy steps. Convolutions that both share count as
+        the policy's."""
+        if not isinstance(self.model, ActorCritic):
+            return super().clip_gradients(norm)
+        values = list(self.model.critic.parameters())
+        for part in (remaining(self.model.parameters(), values), values):
             nn.utils.clip_grad_norm_(part, norm)
 
     def done(self) -> int:

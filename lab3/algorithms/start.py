@@ -37,7 +37,7 @@ def set_up(config: RLConfig):
     from lab3.algorithms.dqn import DQNTrainer
     from lab3.algorithms.ppo import PPOTrainer
     from lab3.algorithms.reinforce import ReinforceTrainer
-    from lab3.environments import vector
+    from lab3.environments import navigation, vector
 
     trainers = {"dqn": DQNTrainer, "ppo": PPOTrainer, "reinforce": ReinforceTrainer}
     prepare_torch(config)
@@ -46,10 +46,8 @@ def set_up(config: RLConfig):
     envs = vector.make(config.env, config.num_envs, config.seed, native=config.vectorization == "native")
     if not trainer.continuous_actions:
         vector.require_discrete(envs, config.env, trainer.title)
-    for env in getattr(envs, "envs", ())[:1]:
-        shaped = getattr(env.unwrapped, "gamma", config.gamma)
-        if shaped != config.gamma:
-            print(f"{config.env} shapes its rewards for a discount of {shaped}, not of {config.gamma}", file=sys.stderr)
+    if config.env == navigation.ENV_ID and config.gamma != (shaped := envs.envs[0].unwrapped.gamma):
+        print(f"{config.env} shapes its rewards for a discount of {shaped}, not of {config.gamma}", file=sys.stderr)
     return trainer(trainer.network(config, **vector.sizes(envs)), config, envs)
 
 

@@ -56,7 +56,7 @@ def find_id(env: str) -> str:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a script's path begins with the script's folder
     try:
-        file = getattr(importlib.import_module(module), "__file__", module)
+        file = getattr(importlib.import_module(module), "__file__", None) or module
         gymnasium.spec(env_id)
     except ImportError as error:
         raise UsageError(f"--env {env}: {error}") from None
@@ -216,13 +216,14 @@ def _layers(envs: VectorEnv):
 
 # What is the same in any environment made by the same call.
 _FIXED = (gymnasium.Space, EnvSpec, Enum, np.dtype, type)
-_ASIDE = ("metadata", "_metadata", "spec", "env", "envs", "env_fns", "_env_obs", "_saved_kwargs", "_cached_spec")
+_ASIDE = ("metadata", "_metadata", "spec", "envs", "env_fns", "_env_obs", "_saved_kwargs", "_cached_spec")
 
 
 def _capture(layer: Any) -> dict[str, Any]:
     content = {}
     for name, value in vars(layer).items():
-        if name in _ASIDE or isinstance(value, _FIXED) or callable(value):
+        wrapped = name == "env" and isinstance(layer, gymnasium.Wrapper)  # a layer of its own
+        if wrapped or name in _ASIDE or isinstance(value, _FIXED) or callable(value):
             continue
         if isinstance(value, np.random.Generator):
             if name != "_np_random":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -302,7 +303,13 @@ def test_a_tuned_series_that_goes_on_keeps_its_rates(rated, tmp_path):
     (moved / "config.json").write_text((rated / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     settings = json.loads((series / "config.json").read_text(encoding="utf-8")) | {"tuned": str(moved)}
     (series / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    flags = [*FLAGS, "--depths", 2, "--seeds", 0, "--tuned", moved, "--model-dir", tmp_path]
+    assert sweep_depth.networks(parse(sweep_depth.Config, [*map(str, flags), "--resume", "auto"], "")) == [
+        {"depth": 2, "residual": residual, "seed": 0, "learning_rate": before[residual]} for residual in (False, True)
+    ]
     sweep("--resume", series, "--seeds", 0, 1)
+    shutil.rmtree(moved)
+    sweep("--resume", series)  # all of its rates are known
     runs = results(series)["runs"]
     assert {(run["seed"], run["residual"]): run["learning_rate"] for run in runs} == {
         (seed, residual): before[residual] for seed in (0, 1) for residual in (False, True)

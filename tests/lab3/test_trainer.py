@@ -433,6 +433,18 @@ def test_reinforces_loss_with_a_learned_value_by_hand(tmp_path, baseline, weight
     assert loss.item() == pytest.approx(policy_loss + 0.5 * 17 / 3, abs=1e-4)
 
 
+def test_without_a_value_gradients_are_clipped_all_together_to_the_bit(tmp_path):
+    clipped = []
+    for clip in ("clip_gradients", "clip"):
+        trainer = set_up(train_reinforce.Config(model_dir=tmp_path, baseline="none"))
+        vector = trainer.optimizer.vector
+        vector.grad.copy_(torch.randn(vector.shape, generator=torch.Generator().manual_seed(0)))
+        (trainer.clip_gradients if clip == "clip_gradients" else trainer.optimizer.clip)(0.5)
+        clipped.append(vector.grad.clone())
+    assert torch.equal(*clipped)
+    assert clipped[0].norm() == pytest.approx(0.5, rel=1e-5)
+
+
 def test_a_large_error_of_the_value_leaves_the_policys_step_as_it_is(tmp_path):
     """As policy and value share nothing here, however wrong the value is, the policy learns alike."""
     gradients = []

@@ -86,12 +86,15 @@ def executor(tmp_path, monkeypatch) -> FakeExecutor:
 
 def test_while_the_queue_cannot_be_read_no_job_counts_as_lost(executor, tmp_path, monkeypatch):
     """A busy Slurm does not answer for longer than it takes to give a job up, and then it goes on as it was."""
-    answers = iter([{}, {"7_1": "RUNNING"}, *[None] * (2 * cluster.LOST_AFTER), {"7_1": "RUNNING"}])
+    silence = [None] * (2 * cluster.LOST_AFTER)
+    # Before it is submitted; while it runs; when it has left the queue and its result is not there yet.
+    answers = iter([{}, {"7_1": "RUNNING"}, *silence, {"7_1": "RUNNING"}, {}, *silence])
 
     def queue():
-        answer = next(answers, {})
-        if answer == {} and executor.submitted:  # it has ended
+        answer = next(answers, "over")
+        if answer == "over":
             (executor.place / "7_1.pkl").write_text("found", encoding="utf-8")
+            return {}
         return answer
 
     monkeypatch.setattr(cluster, "_queue", queue)

@@ -207,8 +207,8 @@ def test_a_legend_is_no_wider_than_its_figure(labels, monkeypatch):
 
 
 def test_a_name_with_seed_in_a_word_stays_whole():
-    runs = [run("try-seedling-a"), run("try-seedling-b"), run("wide-seed0-late"), run("wide-seed1-late", seed=1)]
-    assert by_experiment(runs) == {"try-seedling-a": runs[:1], "try-seedling-b": runs[1:2], "wide-late": runs[2:]}
+    runs = [run("try-seed2lings"), run("try-seed3lings"), run("wide-seed0-late"), run("wide-seed1-late", seed=1)]
+    assert by_experiment(runs) == {"try-seed2lings": runs[:1], "try-seed3lings": runs[1:2], "wide-late": runs[2:]}
 
 
 def test_classes_of_any_name_are_drawn():

@@ -247,7 +247,7 @@ def test_a_small_data_set_has_a_validation_image_of_each_class():
     ("count", "complaint"),
     [
         (10, r"--train-images 10: too few of tiny for one of class \d; use more"),  # 82 % are of class 0
-        (175, "--train-images 175: 170 at most, or leave it out, for all 180 of tiny"),
+        (175, "--train-images 175: 170 at most; without it all 180 that validation leaves are learned from"),
         (181, "--train-images 181: tiny has 180 to learn from"),
     ],
 )

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from lab3 import train_ppo
+from lab3.algorithms.start import set_up
 from lab3.environments import navigation, vector
 from lab3.environments.navigation import DIAGONAL, FORWARD, HEADINGS, LEFT, RIGHT, NavigationGoal, cast_rays, free_cells
 
@@ -326,3 +328,9 @@ def test_its_state_can_be_saved_in_the_middle_of_an_episode():
     assert vector.restore(others, saved) is True
     theirs = [others.step(pair)[0].copy() for pair in actions]
     assert np.array_equal(ours, theirs)
+
+
+def test_another_discount_than_that_of_the_shaping_is_said(tmp_path, capsys):
+    for gamma, said in ((0.99, ""), (0.9, "NavigationGoal-v0 shapes its rewards for a discount of 0.99, not of 0.9\n")):
+        set_up(train_ppo.Config(env="NavigationGoal-v0", gamma=gamma, model_dir=tmp_path, num_envs=2))
+        assert capsys.readouterr().err == said

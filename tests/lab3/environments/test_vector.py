@@ -169,7 +169,7 @@ def test_a_module_without_a_file_registers_nothing():
 def test_an_environment_within_another_is_not_plain_data(odd):
     envs = vector.make("Plain-v0", 2, seed=0)
     assert vector.state(envs)["whole"]
-    envs.envs[1].unwrapped.inner = vector.make_single("CartPole-v1")
+    envs.envs[1].unwrapped.env = vector.make_single("CartPole-v1")
     assert not vector.state(envs)["whole"]
 
 
