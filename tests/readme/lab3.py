@@ -402,7 +402,7 @@ def comparison(page: Page) -> None:
     taken = [run["steps"] for pair in pairs for run in runs(baseline(*pair))]
     page.says("PPO had {} steps, ", *significant([fmean(each(runs(ours), "steps"))]))
     episodes = runs(baseline("no baseline", "AMD"))[0]["config"]["episodes"]
-    page.says("{} episodes of REINFORCE are {} to {}.", episodes, *significant((min(taken), max(taken))))
+    page.says("{} episodes of REINFORCE are {} to {}, over", episodes, *significant((min(taken), max(taken))))
     ppo, value, standardised = map(
         reached, (ours, baseline("learned value", "AMD"), baseline("standardised returns", "AMD"))
     )
