@@ -89,11 +89,11 @@ def full_size(page: Page) -> None:
 
     def row(label: str):
         same = runs(names[label.split(" (")[0]])
-        minutes = sorted({round(one["seconds"] / 60) for one in same})
+        minutes = round(min(each(same, "seconds")) / 60)  # some were paused for other programs, on the clock
         tenth = [fmean(one[part]["loss"] for part in ("validation", "test")) for one in same]
         losses = [each(same, part, "loss") for part in ("validation", "test")] + [tenth]
         numbers = [number for values in losses for number in shown(values)]
-        return *range(len(same)), same[0]["config"]["steps"], *(minutes[0], minutes[-1])[: len(minutes)], *numbers
+        return *range(len(same)), same[0]["config"]["steps"], minutes, *numbers
 
     page.table("The modern preset", "| | seeds | steps | minutes", row)
     modern, (longer,) = runs(MODERN), runs(f"{MODERN}-6600steps")
@@ -114,7 +114,7 @@ def runs(name: str) -> list[Run]:
 
 
 def first_table(page: Page) -> None:
-    page.says("| {} nats a character on verses", run("gpt-6x192-seed0")["test"]["loss"])
+    page.says("| {} nats a character on verses", fmean(each(runs("gpt-6x192"), "test", "loss")))
     page.says("; {} in half the steps with what came", fmean(each(runs(MODERN), "test", "loss")))
     greedy = run("generate-gpt-6x192-seed0")["decoding"]["greedy"]["repetition"]
     page.says("greedy text repeats {} % of its 4-grams", 100 * greedy)
@@ -141,8 +141,8 @@ def data(page: Page) -> None:
 
 
 def gpt(page: Page) -> None:
-    one, weaker = run("gpt-6x192-seed0"), run("gpt-6x192-decay0.1-seed0")
-    settings, parts = one["config"], [one["validation"], one["test"]]
+    large, weaker = runs("gpt-6x192"), runs("gpt-6x192-decay0.1")
+    one, settings = large[0], large[0]["config"]
     names = "layers", "width", "context"
     page.says(
         "# {} layers, {} wide, context {}; {} minutes on", *(settings[name] for name in names), one["seconds"] / 60
@@ -150,25 +150,36 @@ def gpt(page: Page) -> None:
     nano = (PRESETS["nano"][name] for name in (*names, "steps"))
     page.says("# {} layers, {} wide, context {}, {} small steps", *nano)
     page.leave("shares of the poem", r"The first 90 % of the poem.*, the next 5 % .*, the last 5 % are")
-    small = run("gpt-5x96-seed0")
-    for before, trained in (("nanoGPT).", one), ("gpt-5x96.png)):", small)):
-        size = trained["parameters"], trained["config"]["steps"], trained["config"]["batch_size"]
-        page.says(f"{before} | {{}} parameters, {{}} steps of {{}} windows, one seed |", *size)
+    for before, trained, seeds in (
+        ("nanoGPT).", large, ("seeds {}, {}, {}", *range(3))),
+        ("gpt-5x96.png)):", runs("gpt-5x96"), ("one seed",)),
+    ):
+        settled = trained[0]["config"]
+        size = trained[0]["parameters"], settled["steps"], settled["batch_size"]
+        page.says(f"{before} | {{}} parameters, {{}} steps of {{}} windows, {seeds[0]} |", *size, *seeds[1:])
         page.table("Exercise 1", f"| {size[0]:,} parameters", losses(trained))
     page.leave("a number format", r"rounded to 16 bits")
     page.leave("a bound that the lines below it show", r"both losses by less than 0\.00001")
+    tenth = fmean(fmean(each(large, part, "loss")) for part in ("validation", "test"))
+    page.says("Over the whole last tenth of the poem the loss of the large one is {}.", tenth)
     page.says(
-        "Over the whole last tenth of the poem the loss of the large one is {}.", fmean(part["loss"] for part in parts)
+        "With a weight decay of {} instead of {} (", weaker[0]["config"]["weight_decay"], settings["weight_decay"]
     )
-    page.says("With a weight decay of {} instead of {} (", weaker["config"]["weight_decay"], settings["weight_decay"])
-    page.says("low, validation loss at {}.", weaker["validation"]["loss"])
+    higher = [
+        number
+        for part in ("validation", "test")
+        for number in paired_interval(*(each(same, part, "loss") for same in (weaker, large)))
+    ]
+    page.says("low, validation loss {} [{}, {}] higher, test loss {} [{}, {}] (paired, n = {})", *higher, len(weaker))
     page.leave("settings of sampling", r"with top-p 0\.95")
 
 
-def losses(trained: Run):
+def losses(trained: list[Run]):
     """How the table of a GPT has a row: validation and test."""
     keys = {"loss": "loss", "perplexity": "perplexity", "bits per character": "bits_per_character"}
-    return lambda label: [trained[part][keys[label.split(" (")[0]]] for part in ("validation", "test")]
+    return lambda label: [
+        number for part in ("validation", "test") for number in shown(each(trained, part, keys[label.split(" (")[0]]))
+    ]
 
 
 def decoding(page: Page) -> None:
