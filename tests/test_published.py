@@ -50,6 +50,7 @@ WITH_FIGURES = (
     "gpt-modern-6x192-6600steps-seed0",
     "gpt-modern-6x192-seed0",
     "gpt-modern-6x192-tinyshakespeare-seed0",
+    "gpt-6x192-decay0.1-seed0",
 )
 ON_A_GPU = ("depth-cnn-10000images-rates", "depth-cnn-tuned-30epochs", "ablate-fast-32")
 WITHOUT_CURVES = (
