@@ -45,7 +45,7 @@ class Config(TrainConfig):
     run: Annotated[str | None, flag("RUN")] = None
     """Train nothing: detect with this run's network; a folder, or a name under --model-dir or of a published run."""
     train_canvases: int = 6000
-    """Canvases to cut training windows from, about 32 windows each; an eighth of them are grids."""
+    """Canvases to cut training windows from, and an eighth as many grids: some 30 windows for each of them."""
     canvases: int = 500
     """Canvases of each kind to test on."""
 

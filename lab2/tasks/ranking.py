@@ -84,8 +84,8 @@ def relevance(judgements: dict[str, dict[str, int]], documents: Sequence[str]) -
 
 def measures(scores: Tensor, relevant: Tensor, above: float = -math.inf) -> dict[str, Tensor]:
     """What each query's ranking is worth, ``[Q]`` each, from scores ``[Q, N]`` and graded relevance ``[Q, N + U]``, in
-    which U documents are judged but not there to be found. Documents of the same score keep their order; those whose
-    score is not ``above`` this, as without a word of the query, are not found.
+    which U documents are judged but not there to be found. Documents of the same score keep their order; those with a
+    score of ``above`` or less, such as without a word of the query, are not found.
 
     nDCG@10: the sum over the first ten of relevance / log2(1 + rank), as a share of the best ranking's (Järvelin &
     Kekäläinen 2002, with linear gain as in trec_eval and BEIR). Recall@100: the share of the relevant documents that is
