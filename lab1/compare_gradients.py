@@ -2,7 +2,7 @@
 
 Command:  python lab1/compare_gradients.py
 Time:     20 minutes
-Expect:   the first layer's gradient is 171 times the last one's at depth 20, 0.85 times in its residual twin
+Expect:   at the start the first layer's gradient is 171 times the last one's at depth 20, 0.85 times in its twin
 
     python lab1/compare_gradients.py --norm none                   without batch normalisation
     python lab1/compare_gradients.py --resume gradients-batch      resume after Ctrl-C, with the pair it was at

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata
 
-from lab1.engine.config import REPOSITORY
+from lab1.engine.config import REPOSITORY, without_seed
 
 LABS = ("lab1", "lab2", "lab3")
 HEAVIEST = 14_000_000  # bytes of all labs' published runs and figures
@@ -109,7 +109,7 @@ def rows(lab: str) -> dict[str, list[Path]]:
     groups = defaultdict(list)
     for path in files():
         if path.name == "results.json" and path.parent.parent == REPOSITORY / lab / "model" / "published":
-            groups[path.parent.name.split("-seed")[0]].append(path.parent)
+            groups[without_seed(path.parent.name)].append(path.parent)
     return {row: sorted(folders, key=lambda folder: (len(folder.name), folder.name)) for row, folders in groups.items()}
 
 

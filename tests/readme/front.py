@@ -90,9 +90,7 @@ def exercises(page: Page) -> None:
     page.says("what each trick is worth, {} points all together |", whole)
     rows = read("lab1", "gradients-batch")["summary"]
     plain, residual = (row["first_to_last"][0] for row in rows if (row["depth"], row["moment"]) == (20, "start"))
-    page.says(
-        "layer's gradient is {} times the last one's at depth {}, {} times in its residual twin", plain, 20, residual
-    )
+    page.says("layer's gradient is {} times the last one's at depth {}, {} times in its twin", plain, 20, residual)
     lenet = read("lab1", "detect-lenet-seed0")["test"]
     page.says("F1 of {} on random canvases, {} on grids", lenet["f1"], lenet["grid"]["f1"])
     cam = read("lab1", "cam-rescnn3-16-shapes-seed0")["test"]
