@@ -54,6 +54,9 @@ class Interrupted(Exception):
         super().__init__(f"stopped and saved; go on with: {command}--resume {quoted(folder)}")
         self.signal_number, self.folder = signal_number, folder
 
+    def __reduce__(self):  # it is raised in one process and handed to another
+        return Interrupted, (self.signal_number, self.folder)
+
 
 def quoted(word: str | Path) -> str:
     """A word as it can be pasted into this system's shell."""

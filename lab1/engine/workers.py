@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -126,6 +127,8 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
                     error, name = future.exception(), futures[future]
                     if isinstance(error, BrokenProcessPool):
                         raise error
+                    if isinstance(error, Interrupted):  # the signal came to a worker, and may come here later
+                        raise error
                     del pending[name]
                     bar.update()
                     if error is None:
@@ -211,12 +214,13 @@ def _watch() -> None:
 
 def _work(do: Callable[[Any], Any], job: Any) -> Any:
     global _at_work
-    if _stop.is_set():
-        return None
-    _at_work = True
+    _at_work = True  # before it looks: who sets _stop later finds it at work, and stops it
     try:
+        if _stop.is_set():
+            raise Interrupted(signal.SIGTERM, Path())
         return do(job)
     except Interrupted:
-        return None  # the first process knows of the signal
+        _stop.set()  # Ctrl-C reaches all processes, but not at once: nobody is to begin the next run meanwhile
+        raise
     finally:
         _at_work = False

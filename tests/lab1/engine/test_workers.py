@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from lab1.engine import workers
-from lab1.engine.config import RunFailed
+from lab1.engine.config import Interrupted, RunFailed
 from tests.posix import posix
 
 # Jobs: they run in other processes, which import this file.
@@ -125,10 +126,30 @@ def wait_for_a_signal(job):
     folder, number = job
     with StopSignals() as signals:
         (Path(folder) / f"began{number}").touch()
-        while not signals.received:
-            time.sleep(0.01)
+        wait_until(lambda: signals.received)
     (Path(folder) / f"saved{number}").touch()
     raise Interrupted(signals.received, Path(folder))
+
+
+def begin_and_wait(job):
+    """As ``wait_for_a_signal``; the first one's worker is sent the signal, and it alone."""
+    _, number = job
+    if number == 0:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    wait_for_a_signal(job)
+
+
+@posix
+def test_a_signal_that_comes_to_one_worker_alone_stops_all_of_them_saved(tmp_path):
+    """Ctrl-C may reach a worker sooner than the first process: it is not to begin another run meanwhile."""
+    jobs = [(str(number), (str(tmp_path), number)) for number in range(6)]
+    with pytest.raises(Interrupted) as stop, contextlib.closing(workers.run_all(begin_and_wait, jobs, 2, 1)) as found:
+        list(found)
+    assert (stop.value.signal_number, stop.value.folder) == (signal.SIGINT, tmp_path)
+    began = {path.name.removeprefix("began") for path in tmp_path.glob("began*")}
+    assert began == {path.name.removeprefix("saved") for path in tmp_path.glob("saved*")}
+    assert "0" in began
+    assert len(began) <= 2
 
 
 @pytest.mark.parametrize(
