@@ -102,6 +102,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "anneal_clip": "none",
             "entropy": 0.0,
             "value_weight": 0.5,
+            "reward_scale": 1.0,
             "hidden": (64, 64),
             "actions": "greedy",
         },
@@ -126,13 +127,14 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "NavigationGoal-v0": {"learning_rate": 3e-3, "gae_lambda": 0.9, "entropy": 0.01, "actions": "sampled"},
         "Pendulum-v1": {"steps": 200_000, "num_envs": 4, "rollout": 512, "gamma": 0.9},
         "CarRacing-v3": {
-            "steps": 400_000,
+            "steps": 250_000,
             "num_envs": 8,
             "rollout": 128,
-            "learning_rate": 2.5e-4,
-            "update_epochs": 4,
+            "learning_rate": 5e-4,
+            "update_epochs": 10,
+            "target_kl": 0.03,
             "entropy": 0.01,
-            "value_weight": 0.005,  # returns of hundreds, and convolutions that policy and value share
+            "reward_scale": 0.02,  # returns of hundreds, and convolutions that policy and value share
             "hidden": (512,),
         },
     },

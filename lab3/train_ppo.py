@@ -17,6 +17,7 @@ better than their mean). Hyperparameters: the table in lab3/config.py. The algor
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 from lab1.engine.config import Anneal, Real, Whole, require
@@ -49,6 +50,9 @@ class Config(RLConfig):
     """Weight of the entropy bonus."""
     value_weight: Real = None
     """Weight of the value's squared error."""
+    reward_scale: Real = None
+    """What rewards are multiplied by before they are learned from: returns of hundreds make large gradients of the
+    value. Returns are reported as the environment gives them."""
     target_kl: Real = None
     """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -74,6 +78,9 @@ class Config(RLConfig):
         for name in ("gae_lambda", "clip"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"--{name.replace('_', '-')} {value}: a number from 0 to 1 is needed")
+        scale = self.reward_scale
+        fits = math.isfinite(scale) and scale > 0
+        require(fits, f"--reward-scale {scale}: a positive number is needed, such as 0.01")
         require(
             self.target_kl is None or self.target_kl > 0, f"--target-kl {self.target_kl}: a positive number is needed"
         )

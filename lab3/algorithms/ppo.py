@@ -96,6 +96,7 @@ class PPOTrainer(RLTrainer):
         values = values.view(length + 1, count)
         steps = (buffer.rewards, buffer.terminated, buffer.truncated)
         rewards, terminated, truncated = (part.to(self.device) for part in steps)
+        rewards = rewards * config.reward_scale
         advantages = generalized_advantages(
             rewards, values[:-1], values[1:], terminated, truncated, config.gamma, config.gae_lambda
         )

@@ -1,4 +1,5 @@
-"""CarRacing, in less time: each action held for several frames, and of the last one only drawn what shows."""
+"""CarRacing, in less time: each action held for several frames, of the last one only drawn what shows, and no training
+time spent on a car that is lost."""
 
 import math
 from typing import Any
@@ -32,6 +33,24 @@ class HeldAction(gymnasium.Wrapper):
         if observation is None:  # the episode ended in a frame that was not drawn
             observation = car.state = car._render("state_pixels")
         return observation, total, terminated, truncated, info
+
+
+class GiveUp(gymnasium.Wrapper):
+    """Ends an episode, as terminated, after so many steps in a row without a reward above 0. A car that has left the
+    road seldom finds back, and would fill what is learned from with grass until the time limit."""
+
+    def __init__(self, env: gymnasium.Env, patience: int):
+        super().__init__(env)
+        self.patience, self.waited = patience, 0
+
+    def reset(self, **arguments) -> tuple[Any, dict[str, Any]]:
+        self.waited = 0
+        return self.env.reset(**arguments)
+
+    def step(self, action) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.waited = 0 if reward > 0 else self.waited + 1
+        return observation, reward, terminated or self.waited >= self.patience, truncated, info
 
 
 def draw_what_is_near(car: gymnasium.Env) -> None:

@@ -28,11 +28,12 @@ from gymnasium.wrappers import (
 
 from lab1.engine.config import UsageError, require
 from lab3.environments import navigation as navigation  # registers NavigationGoal-v0
-from lab3.environments.car import HeldAction
+from lab3.environments.car import GiveUp, HeldAction
 
 # What an environment is made with where the algorithms need it so: a choice of five actions for the car.
 KEYWORDS: dict[str, dict[str, Any]] = {"CarRacing-v3": {"continuous": False}}
 HELD = {"CarRacing-v3": 4}  # frames for which each action is held
+PATIENCE = {"CarRacing-v3": 25}  # steps without a reward that end an episode of training, of no other purpose
 FRAMES, FRAME_SIZE = 4, 64  # grey frames that make up an observation, and their height and width in pixels
 MAX_EPISODE_STEPS = 1000  # a time limit for environments that have none of their own: a greedy policy may go in circles
 PURPOSES = ("train", "validation", "test", "play")  # each starts from seeds of its own
@@ -144,8 +145,12 @@ def make(env_id: str, num_envs: int, seed: int, purpose: str = "train", native: 
         )
         envs.reset(seed=int(seeds[0]))
     else:
-        copies = [lambda: make_single(env_id)] * num_envs
-        envs = SyncVectorEnv(copies, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+        def copy() -> gymnasium.Env:
+            env = make_single(env_id)
+            return GiveUp(env, PATIENCE[env_id]) if purpose == "train" and env_id in PATIENCE else env
+
+        envs = SyncVectorEnv([copy] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
         envs.reset(seed=[int(one) for one in seeds[:-1]])
     envs.action_space.seed(int(seeds[-1]))
     return envs
