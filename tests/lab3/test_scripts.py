@@ -398,6 +398,7 @@ def test_box2d_that_is_not_installed_is_said_in_one_line(tmp_path, monkeypatch):
         ("ppo", {"clip": 1.5}, "--clip 1.5"),
         ("ppo", {"gamma": 1.01}, "--gamma 1.01"),
         ("ppo", {"target_kl": 0.0}, "--target-kl 0.0"),
+        ("ppo", {"reward_scale": 0.0}, "--reward-scale 0.0: a positive number is needed"),
         ("dqn", {"exploration": 0.0}, "--exploration 0.0"),
         ("dqn", {"final_epsilon": -0.1}, "--final-epsilon -0.1"),
         ("dqn", {"n_step": 0}, "--n-step 0"),

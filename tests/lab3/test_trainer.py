@@ -299,6 +299,21 @@ def test_ppo_leaves_out_the_rows_in_which_an_environment_only_resets(tmp_path):
     assert rows == trainer.env_steps == 3 * 64 * 2 - len(trainer.curve) + trainer.ended.sum()
 
 
+def test_ppo_learns_from_scaled_rewards_and_reports_the_environments(tmp_path):
+    found = {}
+    for scale in (1.0, 0.25):
+        trainer = ppo(tmp_path / str(scale), steps=4_000, rollout=64, evaluations=1, reward_scale=scale, gae_lambda=1.0)
+        torch.nn.init.zeros_(trainer.model.critic[-1].weight)  # values of 0: advantages are sums of rewards alone
+        trainer.open()
+        trainer.begin()
+        found[scale] = trainer.estimate(trainer.collect()), trainer.curve
+    (whole, curve), (scaled, same) = found[1.0], found[0.25]
+    assert curve == same and curve
+    for place in (3, 4):  # advantages and returns
+        torch.testing.assert_close(scaled[place], 0.25 * whole[place])
+    assert torch.equal(whole[1], scaled[1])
+
+
 def test_ppo_uses_every_row_once_an_epoch(tmp_path):
     trainer = ppo(tmp_path)
     rows = torch.arange(37)

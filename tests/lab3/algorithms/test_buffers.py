@@ -12,7 +12,7 @@ from lab3 import train_ppo
 from lab3.algorithms.buffers import ReplayBuffer
 from lab3.algorithms.start import set_up
 from lab3.environments import vector
-from lab3.environments.car import draw_what_is_near
+from lab3.environments.car import GiveUp, draw_what_is_near
 
 
 class Counting(gymnasium.Env):
@@ -236,6 +236,45 @@ def test_the_car_holds_each_action_and_only_the_last_frame_is_drawn(monkeypatch)
     short.reset(seed=3)
     observation, _, _, truncated, _ = short.step(3)  # ends in its second frame
     assert truncated and np.array_equal(observation, short.unwrapped._render("state_pixels"))
+
+
+class Paid(gymnasium.Env):
+    """Pays what it was told to, step by step, and never ends."""
+
+    observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, rewards):
+        self.rewards = rewards
+
+    def reset(self, **arguments):
+        super().reset(**arguments)
+        self.left = iter(self.rewards)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), next(self.left), False, False, {}
+
+
+def test_an_episode_is_given_up_after_so_many_steps_in_a_row_without_a_reward():
+    env = GiveUp(Paid([-1, 0, 2, -1, -1, 0, 5]), 3)
+    for _ in range(2):  # a new episode begins to count anew
+        env.reset()
+        steps = [env.step(0) for _ in range(6)]
+        assert [step[1] for step in steps] == [-1, 0, 2, -1, -1, 0]
+        assert [step[2] for step in steps] == [False] * 5 + [True]
+        env.reset()
+        assert not any(env.step(0)[2] for _ in range(2))
+
+
+def test_a_lost_car_ends_an_episode_in_training_alone():
+    lengths = {}
+    for purpose in ("train", "validation", "test"):
+        envs = vector.make("CarRacing-v3", 1, 0, purpose)
+        ends = (length for length in range(1, 60) if envs.step(np.array([0]))[2][0])  # it never starts
+        lengths[purpose] = next(ends, None)
+        envs.close()
+    assert vector.PATIENCE["CarRacing-v3"] <= lengths["train"] < 50  # it stands on the first pieces of road
+    assert lengths["validation"] is lengths["test"] is None
 
 
 def test_what_lies_far_off_the_screen_is_left_out_and_the_image_is_the_same(monkeypatch):
