@@ -23,8 +23,11 @@ from tqdm import tqdm
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, require
 
 RESTARTS = 2  # how often it begins again after a process was killed, as by a machine that is out of memory
+STOP, LEAVE = 1, 2  # what the first process tells its workers: save what you are at; and then end
 number = 0  # of this worker, from 1; 0 in a process that is none
-_stop, _at_work = None, False  # of this worker: whether all are to stop, whether it is at a run
+# Of this worker: what it was told, whether it is at a run, whether a signal ended one. It is told by a plain number in
+# shared memory: to set an Event takes the consent of all that wait for it, also of one that was killed.
+_told, _at_work, _interrupted = None, False, False
 
 
 @dataclasses.dataclass
@@ -113,14 +116,15 @@ def run_all(
 
 def _run_in_pool(do, jobs, workers, threads, done, failures):
     context, pending, restarts = multiprocessing.get_context("spawn"), dict(jobs), 0
-    stop, numbers, lock = context.Event(), context.Value("i", 0), context.RLock()
+    numbers, lock = context.Value("i", 0), context.RLock()
     tqdm.set_lock(lock)
     with (
         _environment(threads),
         tqdm(total=len(jobs) + done, initial=done, desc="all", unit=" runs", disable=None, position=0) as bar,
     ):
         while pending:
-            pool = ProcessPoolExecutor(workers, context, _begin, (stop, numbers, workers, threads, lock))
+            told = context.RawValue("b", 0)
+            pool = ProcessPoolExecutor(workers, context, _begin, (told, numbers, workers, threads, lock))
             futures = {pool.submit(_work, do, job): name for name, job in pending.items()}
             try:
                 for future in as_completed(futures):
@@ -136,6 +140,7 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
                     else:
                         failures.append(error)
             except BrokenProcessPool:
+                told.value = LEAVE  # once they have saved; whom the pool tells to end may be at something else
                 restarts += 1
                 if restarts > RESTARTS:
                     raise RunFailed(
@@ -143,7 +148,7 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
                     ) from None
                 tqdm.write("a worker's process was killed: its run is begun again, or resumed", file=sys.stderr)
             except BaseException:  # a signal, or the loop over this was left
-                stop.set()
+                told.value = STOP
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -179,10 +184,10 @@ def gpu_of(number: int) -> int:
     return (number - 1) % max(1, torch.cuda.device_count())
 
 
-def _begin(stop, numbers, workers: int, threads: int, lock) -> None:
+def _begin(told, numbers, workers: int, threads: int, lock) -> None:
     """What a worker does first."""
-    global number, _stop
-    _stop = stop
+    global number, _told
+    _told = told
     with numbers.get_lock():
         number, numbers.value = numbers.value % workers + 1, numbers.value + 1
     os.environ["LOCAL_RANK"] = str(gpu_of(number))
@@ -199,28 +204,28 @@ def _begin(stop, numbers, workers: int, threads: int, lock) -> None:
 def _watch() -> None:
     """Stop this worker's run when all are to stop, or when the first process is gone; the Trainer saves it."""
     parent = multiprocessing.parent_process()
-    while parent.is_alive() and not _stop.wait(1):
-        pass
-    _stop.set()
+    while parent.is_alive() and not _told.value:
+        time.sleep(0.5)
     while _at_work:  # again and again: a Trainer that has not begun to train yet hears nothing
         if os.name == "nt":
             signal.raise_signal(signal.SIGTERM)  # os.kill would end the process there, unsaved
         else:
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.2)
-    if not parent.is_alive():
-        os._exit(1)
+    while parent.is_alive() and _told.value != LEAVE:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _work(do: Callable[[Any], Any], job: Any) -> Any:
-    global _at_work
-    _at_work = True  # before it looks: who sets _stop later finds it at work, and stops it
+    global _at_work, _interrupted
+    _at_work = True  # before it looks: whoever tells it to stop later finds it at work
     try:
-        if _stop.is_set():
+        if _told.value or _interrupted:
             raise Interrupted(signal.SIGTERM, Path())
         return do(job)
     except Interrupted:
-        _stop.set()  # Ctrl-C reaches all processes, but not at once: nobody is to begin the next run meanwhile
+        _interrupted = True  # Ctrl-C reaches all processes, but not at once: it is not to begin another run meanwhile
         raise
     finally:
         _at_work = False

@@ -39,6 +39,18 @@ def killed_once(job):
     return number
 
 
+def killed_beside_a_run(job):
+    """The process of job 0 is killed once, while job 1 trains: that one is to save, and to go on afterwards."""
+    folder, number = Path(job[0]), job[1]
+    if number == 0 and not (folder / "killed").exists():
+        wait_until((folder / "began1").exists)
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 1 and not (folder / "saved1").exists():
+        wait_for_a_signal(job)
+    return number
+
+
 def killed_always(job):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -103,18 +115,22 @@ def test_how_many_workers():
     assert many(3, workers=7) == 3
 
 
+def killed_then_waiting(job):
+    return killed_beside_a_run(job) if job[1] < 2 else wait_for_a_signal(job)
+
+
 WAITING = """
 import contextlib, sys, time
 from pathlib import Path
 from lab1.engine import workers
 from lab1.engine.series import interruptible
-from tests.lab1.engine.test_workers import wait_for_a_signal
+from tests.lab1.engine import test_workers
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    do, folder = getattr(test_workers, sys.argv[1]), Path(sys.argv[2])
     jobs = [(str(number), (str(folder), number)) for number in range(4)]
-    with interruptible(folder), contextlib.closing(workers.run_all(wait_for_a_signal, jobs, 2, threads=1)) as found:
-        print(list(found))
+    with interruptible(folder), contextlib.closing(workers.run_all(do, jobs, 2, threads=1)) as found:
+        print(sorted(value for _, value in found))
 """
 
 
@@ -152,16 +168,46 @@ def test_a_signal_that_comes_to_one_worker_alone_stops_all_of_them_saved(tmp_pat
     assert len(began) <= 2
 
 
+def start(do, folder, **options):
+    """Four jobs of this file's function, two at a time, by a script of its own."""
+    script = folder / "waiting.py"
+    script.write_text(WAITING, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, script, do, folder]
+    return subprocess.Popen(command, env=environment, start_new_session=True, **options)
+
+
+@posix
+def test_a_run_beside_one_whose_process_is_killed_is_saved_and_goes_on(tmp_path):
+    process = start("killed_beside_a_run", tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert out.split("\n")[-2] == "[0, 1, 2, 3]"
+    assert "a worker's process was killed" in err
+    assert (tmp_path / "saved1").exists()
+
+
+@posix
+def test_a_signal_after_a_process_was_killed_stops_the_others(tmp_path):
+    """What stops them must not wait for one that was killed while it waited."""
+    process = start("killed_then_waiting", tmp_path)
+    wait_until(lambda: (tmp_path / "began2").exists() and (tmp_path / "began3").exists())
+    process.terminate()
+    assert process.wait(timeout=60) == 1  # by the Interrupted that it raises
+    assert (tmp_path / "saved2").exists() and (tmp_path / "saved3").exists()
+    wait_until(lambda: not alive(process.pid))
+
+
 @pytest.mark.parametrize(
     ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGKILL, False)]
 )
 @posix
 def test_a_signal_stops_all_of_them_saved(tmp_path, number, to_all):
     """SIGTERM comes to the first process alone, Ctrl-C to all of a terminal's; after SIGKILL nobody is left behind."""
-    script = tmp_path / "waiting.py"
-    script.write_text(WAITING, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, script, tmp_path], env=environment, start_new_session=True)
+    process = start("wait_for_a_signal", tmp_path)
     wait_until(lambda: len(list(tmp_path.glob("began*"))) == 2)
     os.killpg(process.pid, number) if to_all else os.kill(process.pid, number)
     assert process.wait(timeout=60) != 0
