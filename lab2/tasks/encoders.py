@@ -96,11 +96,13 @@ def load_encoder(
 
 def add_lora(encoder: Encoder, rank: int, alpha: float, dropout: float, new: Sequence[str]) -> Encoder:
     """Freeze the encoder and put low-rank updates beside every linear layer of it (Hu et al. 2022), with ``peft``:
-    W x + alpha / rank * B A x, where only A ``[rank, in]`` and B ``[out, rank]`` learn. The modules named in ``new``,
-    which were not pretrained, learn in full."""
+    W x + alpha / rank * B A x, where only A ``[rank, in]`` and B ``[out, rank]`` learn. The head, and of the encoder
+    the modules named in ``new``, which were not pretrained, learn in full."""
     import peft
 
-    heads = sorted({name.rsplit(".", 1)[-1] for name in new}) or None
+    # peft compares the ends of names: by its last part, RoBERTa's classifier.dense would be layers of the encoder, too.
+    body = f"{encoder.network.base_model_prefix}."
+    heads = sorted({name if name.startswith(body) else name.split(".")[0] for name in new}) or None
     settings = peft.LoraConfig(
         task_type="SEQ_CLS",
         r=rank,

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+import transformers
 from sklearn.metrics import confusion_matrix, f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -154,6 +155,23 @@ def test_lora_changes_nothing_at_first_and_leaves_the_encoder_alone(places, name
                 key, after.get(key.replace(".weight", ".base_layer.weight").replace(".bias", ".base_layer.bias"))
             )
             assert torch.equal(kept, tensor), key
+
+
+@pytest.mark.parametrize(
+    ("kind", "learns"), [("Roberta", {"classifier"}), ("Bert", {"classifier", "bert.pooler.dense"})]
+)
+def test_lora_trains_no_layer_in_full_for_its_name(places, tmp_path, kind, learns):
+    """The head of a RoBERTa, and the pooler that a BERT may lack, have layers of the same names as the encoder's."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    settings = getattr(transformers, f"{kind}Config")(vocab_size=200, max_position_embeddings=130, **shape)
+    getattr(transformers, f"{kind}Model")(settings, add_pooling_layer=False).save_pretrained(tmp_path)
+    encoder, new = encoders.load_encoder(str(tmp_path), "classification", places, CPU, classes=2)
+    adapted = encoders.add_lora(encoder, 4, 8, 0.0, new)
+    learning = [key for key, parameter in adapted.named_parameters() if parameter.requires_grad]
+    whole = {key.split(".modules_to_save")[0] for key in learning if "modules_to_save" in key}
+    assert whole == {f"network.base_model.model.{name}" for name in learns}
+    assert sum("lora_A" in key for key in learning) == 2 * 6  # all linear layers of two blocks
+    assert all("lora_" in key or "modules_to_save" in key for key in learning)
 
 
 def test_weight_decay_is_for_matrices_that_learn(places, tmp_path):
