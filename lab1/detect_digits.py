@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 from lab1.engine.config import TrainConfig, find_run, flag, require
 from lab1.engine.devices import find_precision
+from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 
 # Flags that say how a detector is trained: with --run none is.
@@ -69,14 +70,15 @@ class Config(TrainConfig):
         return "-".join([*parts, f"seed{self.seed}"])
 
 
-def draw(images, config: Config) -> dict[str, dict]:
+def draw(images, config: Config, split_seed: int = 0) -> dict[str, dict]:
     """Canvases of each kind from the digits of each part: ``["test"]["grid"]`` and so on. Those of validation and test
-    are the same for every seed, so that detectors can be compared."""
+    are the same for every seed, so that detectors can be compared; digits of validation are held out with
+    ``split_seed``."""
     from lab1.detection import canvases
     from lab1.engine.randomness import stratified_split
 
     held_out = min(5000, len(images.train_labels) // 10)
-    rest, validation = stratified_split(images.train_labels, held_out, seed=0)
+    rest, validation = stratified_split(images.train_labels, held_out, seed=split_seed)
     parts = {
         "train": (images.train_images[rest], images.train_labels[rest], config.train_canvases, 1000 + config.seed),
         "validation": (images.train_images[validation], images.train_labels[validation], 200, 1),
@@ -98,14 +100,17 @@ def detect_with(config: Config, images, device) -> dict:
     """Detect with the network of a run, as it is; writes a run of its own."""
     from lab1 import models
     from lab1.detection.trainer import evaluate
-    from lab1.engine import logbook
+    from lab1.engine import distributed, logbook
     from lab1.images.batches import ABOUT
 
+    require(distributed.world_size() == 1, "with --run digits are detected in one process, without torchrun")
     source = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(source / "best.pt", device, **ABOUT)
     classes = about["classes"][:10]
     require(classes == images.classes, f"--run {config.run}: it was trained on {about['dataset']}, not on digits")
-    drawn = draw(images, config)
+    # The threshold is chosen on digits that were not learned from: each seed of train_mlp.py holds out others.
+    seed = read_object(source / "config.json").get("seed", 0)
+    drawn = draw(images, config, seed if isinstance(seed, int) else 0)
     test, draw_figure = evaluate(model, about, drawn["validation"]["random"], drawn["test"], device)
     settings = {name: value for name, value in config.as_dict().items() if name not in TRAINING}
     folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), settings)

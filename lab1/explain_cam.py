@@ -20,6 +20,8 @@ from lab1.engine.config import RunConfig, Whole, find_run, flag, require
 from lab1.engine.files import read_object
 from lab1.engine.launch import launch, prepare
 
+MOST_ROWS = 100  # of a sheet: an image with far more could not be drawn, nor be looked at
+
 
 @dataclasses.dataclass
 class Config(RunConfig):
@@ -44,12 +46,16 @@ class Config(RunConfig):
     def check(self) -> None:
         super().check()
         require(self.resume is None, "--resume: there is nothing to resume here; run it again")
+        untouched = self.precision == "fp32" and not self.compile
+        require(untouched, "--precision and --compile: maps are computed in fp32, as they are; leave them out")
         require(self.top >= 1, f"--top {self.top}: at least 1 class is needed")
         require(self.mistakes is None or self.mistakes >= 0, f"--mistakes {self.mistakes}: 0 or more is needed")
         if not self.images and not self.indices:
             self.indices = (0, 1, 2)
             self.mistakes = 3 if self.mistakes is None else self.mistakes
         self.mistakes = self.mistakes or 0
+        count = len(self.images) + len(self.indices) + self.mistakes
+        require(count <= MOST_ROWS, f"{count} images: at most {MOST_ROWS} fit on a sheet")
 
     def describe(self) -> str:
         return f"{self.method}-{Path(self.run).resolve().name}"
@@ -92,13 +98,14 @@ def main(config: Config) -> dict:
     """Explain images, evaluate where asked for; returns what results.json holds under "test"."""
     # Imported here, not above: torch takes seconds to import, and --help should not wait for it.
     from lab1 import models
-    from lab1.engine import logbook
+    from lab1.engine import distributed, logbook
     from lab1.explanation import evaluation
     from lab1.explanation.sheet import Example, contact_sheet, network_input, predict, read_example
     from lab1.images import datasets
     from lab1.images.batches import ABOUT
 
     device = prepare(config)
+    require(distributed.world_size() == 1, "images are explained in one process, without torchrun")
     source = find_run(config.run, config.runs_folder(), config.published_folder(), "best.pt")
     model, about = models.load(source / "best.pt", device, **ABOUT)
     kind, dataset, size = type(model).__name__, about["dataset"], about.get("size", [32, 32])
@@ -117,9 +124,15 @@ def main(config: Config) -> dict:
     require(fits, f"{source / 'best.pt'} holds no network of this lab: its size is {size!r}")
     examples, test = [read_example(path) for path in config.images], {}
     if config.indices or config.mistakes or config.evaluate:
-        if dataset == "folder":
-            config.data_dir = folder_of_images(config, source)
+        own = dataset == "folder"
+        config.data_dir = folder_of_images(config, source) if own else config.data_dir
         images = datasets.load(dataset, config.data_folder(), channels=3, size=32, download=not config.dry_run)
+        named = about.get("classes", images.classes)
+        require(
+            not own or images.classes == named,
+            f"--run {config.run}: it learned the classes {', '.join(named)}, and {config.data_dir} has "
+            f"{', '.join(images.classes)} now",
+        )
         about["size"] = list(images.test_images.shape[-2:])
         pixels = images.test_images.permute(0, 2, 3, 1).numpy()
         inputs = network_input(pixels, about).to(device)

@@ -143,6 +143,8 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
         UsageError: where a file is cut short or changed.
     """
     from torchvision.datasets import MNIST
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+    from torchvision.datasets.utils import extract_archive
 
     raw = Path(data_dir) / "MNIST" / "raw"
     extracted = {raw / name: md5 for name, md5 in MNIST_MD5.items()}
@@ -158,17 +160,19 @@ def load_mnist(data_dir: Path, download: bool = True) -> ImageData:
                 MNIST(temporary, download=True)  # finds the archives good, downloads nothing, extracts them
         else:
             _check_files(archives)
-            MNIST(data_dir, download=True)
+            for path in archives:
+                extract_archive(str(path))
     _check_files(extracted)
-    train, test = MNIST(data_dir, train=True), MNIST(data_dir, train=False)
-    return ImageData(
-        "mnist",
-        [str(digit) for digit in range(10)],
-        train.data.unsqueeze(1),
-        train.targets,
-        test.data.unsqueeze(1),
-        test.targets,
-    )
+    # Just these files: torchvision's data set would prefer what an old version of it left in "processed".
+    parts = [
+        part
+        for name in ("train", "t10k")
+        for part in (
+            read_image_file(str(raw / f"{name}-images-idx3-ubyte")).unsqueeze(1),
+            read_label_file(str(raw / f"{name}-labels-idx1-ubyte")),
+        )
+    ]
+    return ImageData("mnist", [str(digit) for digit in range(10)], *parts)
 
 
 @register_dataset("cifar10", channels=3)

@@ -9,6 +9,8 @@ from lab1.images import datasets
 from lab1.images.batches import Batches, ImageData, split_batches
 from lab1.models import FastCNN
 
+WHITENED = 2000  # images that whitening looks at
+
 
 def load_batches(
     config,
@@ -52,6 +54,10 @@ def load_batches(
 
 
 def whiten(model: FastCNN, train: Batches) -> None:
-    """Give the first layer of a FastCNN its weights, from the first of the images that are learned from."""
-    first = torch.arange(min(2000, len(train.labels)), device=train.labels.device)
-    model.whiten(train.take(first)[0].cpu())
+    """Give the first layer of a FastCNN its weights, from the first of the images that are learned from; where these
+    are not of all classes, as in a folder of one class after the other, from some all over."""
+    count, device = len(train.labels), train.labels.device
+    chosen = torch.arange(min(WHITENED, count), device=device)
+    if len(train.labels[chosen].unique()) < len(train.labels.unique()):
+        chosen = torch.linspace(0, count - 1, len(chosen), device=device).long()
+    model.whiten(train.take(chosen)[0].cpu())

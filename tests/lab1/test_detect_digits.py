@@ -12,6 +12,7 @@ from lab1 import detect_digits, models
 from lab1.detection import canvases, detector
 from lab1.engine import checkpoint, launch, metrics
 from lab1.engine.config import UsageError
+from lab1.engine.randomness import stratified_split
 from lab1.images import datasets
 from lab1.images.batches import Batches, pixel_statistics
 
@@ -216,6 +217,17 @@ def test_the_bootstrap_interval_of_a_mean_is_that_of_the_normal_distribution():
     assert low == pytest.approx(values.mean().item() - half, abs=0.01)
     assert high == pytest.approx(values.mean().item() + half, abs=0.01)
     assert metrics.bootstrap_interval(values, lambda means: means[:, 0]) == (low, high)
+
+
+def test_digits_of_validation_are_those_that_the_network_held_out(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(canvases, "draw", lambda kind, digits, labels, count, seed: drawn.append(digits))
+    images = datasets.load_digits()
+    for seed in (0, 3):
+        drawn.clear()
+        detect_digits.draw(images, detect_digits.Config(run="mine"), seed)
+        held_out = stratified_split(images.train_labels, len(images.train_labels) // 10, seed)[1]
+        assert np.array_equal(drawn[0], images.train_images[held_out, 0].numpy())
 
 
 # The script

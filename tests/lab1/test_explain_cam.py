@@ -1,6 +1,7 @@
 """Class activation maps: identities with the logits and with Grad-CAM, scores worked out by hand, the script."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -235,6 +236,11 @@ def test_explain_cam_of_files_alone_needs_no_data_set(runs, tmp_path, picture):
         (["--run", "shapes", "--images", __file__], "it is no image"),
         (["--run", "shapes", "--images", "no-such.png"], "No such file"),
         (["--run", "shapes", "--top", "0"], "--top 0: at least 1"),
+        (["--run", "shapes", "--precision", "bf16"], "maps are computed in fp32"),
+        (
+            ["--run", "shapes", "--indices", "1", "2", "3", "--mistakes", "101"],
+            "104 images: at most 100 fit on a sheet",
+        ),
         (["--run", "pictures", "--images", "PICTURE", "--evaluate"], "no boxes are known in cifar10"),
         (["--run", "pictures", "--dry-run", "--data-dir", "no-such-folder"], "is not downloaded in a dry run"),
     ],
@@ -284,6 +290,10 @@ def test_the_run_of_a_folder_of_images_knows_the_folder(runs, tmp_path):
     )
     explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--data-dir", str(tmp_path / "elsewhere")], ""))
     assert (tmp_path / "sheet-2" / "sheet.png").exists()
+    shutil.copytree(tmp_path / "elsewhere" / "train" / "cat", tmp_path / "elsewhere" / "train" / "ant")
+    shutil.copytree(tmp_path / "elsewhere" / "test" / "cat", tmp_path / "elsewhere" / "test" / "ant")
+    with pytest.raises(UsageError, match=r"it learned the classes cat, dog, and .*elsewhere has ant, cat, dog now"):
+        explain_cam.main(launch.parse(explain_cam.Config, [*flags, "--data-dir", str(tmp_path / "elsewhere")], ""))
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 64), (1, 40)])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from lab1 import models, train_cnn
 from lab1.engine import registry
 from lab1.engine.config import REPOSITORY, Interrupted
 from lab1.engine.launch import parse
-from lab1.images import shapes
-from lab1.images.batches import ImageData
+from lab1.images import shapes, start
+from lab1.images.batches import Batches, ImageData
 from lab1.images.trainer import CNNTrainer
 from lab1.models import CNN, ResCNN
 from lab1.train_cnn import Config
@@ -223,6 +224,19 @@ def test_a_named_network_that_cannot_be_is_refused_in_one_line(my_net, few_shape
     assert line("--network", "LeNet").startswith("--network LeNet: it cannot take these images: ")
     assert line("--network", "MLP").startswith("MLP needs sizes: give a default to what is none of depth, width")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whitening_looks_at_images_of_all_classes():
+    """A folder's images come class by class."""
+    seen, labels = [], torch.arange(5000) // 1000
+    images = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).contiguous()
+    network = SimpleNamespace(whiten=seen.append)
+    for order in (torch.arange(5000), torch.arange(5000).view(5, 1000).T.flatten()):
+        start.whiten(network, Batches(images[order], labels[order], 10, torch.zeros(1), torch.ones(1) / 255))
+    in_order, mixed = ([round(value) for value in one[:, 0, 0, 0].tolist()] for one in seen)
+    assert len(in_order) == len(mixed) == 2000
+    assert {in_order.count(k) for k in range(5)} == {400}
+    assert mixed == list(range(5)) * 400  # the first ones, as they are
 
 
 def test_the_fast_network_is_whitened_here_too(few_shapes, tmp_path):

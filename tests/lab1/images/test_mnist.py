@@ -42,6 +42,16 @@ def test_mnist_is_read_from_the_disk_without_a_network(raw, mnist_files, mnist_a
     assert {name for name in contents(raw) if not name.endswith(".gz")} == set(datasets.MNIST_MD5)
 
 
+@pytest.mark.parametrize("kind", ["extracted", "archives"])
+def test_what_an_old_torchvision_left_beside_mnist_is_not_read(raw, mnist_files, mnist_arrays, kind):
+    write(raw, mnist_files, kind)
+    (raw.parent / "processed").mkdir()
+    for part in ("training", "test"):
+        black = torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)
+        torch.save(black, raw.parent / "processed" / f"{part}.pt")
+    assert_is_mnist(datasets.load("mnist", raw.parent.parent, 1, 28), mnist_arrays)
+
+
 @pytest.mark.parametrize("name", ["auto", "mnist"])
 @pytest.mark.parametrize("kind", ["extracted", "archives"])
 @pytest.mark.parametrize("damage", ["cut short", "changed", "empty"])
