@@ -19,9 +19,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import RunFailed, TrainConfig, Whole, flag, require
-from lab1.engine.devices import find_precision
-from lab1.engine.launch import launch, prepare
+from lab1.engine.config import Diverged, TrainConfig, Whole, flag, require
+from lab1.engine.launch import launch
 from lab1.engine.workers import SeriesConfig
 from lab1.train_fast import TRICKS
 from lab1.train_fast import Config as Fast
@@ -63,7 +62,7 @@ class Config(SeriesConfig, TrainConfig):
         require(0 < len(set(self.kinds)) == len(self.kinds), "--kinds: added, left-out, or both are needed")
         require(0 < self.goal < 1, f"--goal {self.goal}: an accuracy between 0 and 1 is needed, such as 0.92")
         for one in networks(self):
-            run_config(self, Path(), **one).check()
+            run_config(self, self.runs_folder(), **one).check()
 
     def describe(self) -> str:
         parts = ["ablate-fast", str(self.width)]
@@ -115,7 +114,7 @@ def train(config: Fast, goal: float) -> dict[str, Any]:
     try:
         trainer.train(train_batches, validation)
         metrics = trainer.test(test)
-    except RunFailed as error:
+    except Diverged as error:
         trainer.log.close()
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "seconds": round(trainer.seconds, 2)}
@@ -176,14 +175,13 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every variant that is not done yet; returns the summary."""
     from lab1 import ablate_fast  # by the name under which other processes import it
     from lab1.engine import distributed
-    from lab1.engine.series import make_all
+    from lab1.engine.series import make_all, prepare_series
 
-    device = prepare(config)
+    device = prepare_series(config)
     require(distributed.world_size() == 1, "an ablation runs in one process, without torchrun")
-    config.precision = find_precision(config.precision, device)
     config.dataset = load_images(config.dataset, config.data_folder(), not config.dry_run).name
     do = partial(ablate_fast.train, goal=config.goal)
-    folder, runs, _ = make_all(config, device, networks(config), do, partial(run_config, config), summary)
+    folder, runs, _ = make_all(config, device, networks, do, partial(run_config, config), summary)
     print(table(summary(runs)))
     print(f"{folder} holds the ablation; curves: tensorboard --logdir {folder}")
     return summary(runs)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lab1.engine.config import Real, flag, require
-from lab1.engine.launch import launch, prepare
+from lab1.engine.launch import launch
 from lab1.engine.workers import SeriesConfig
 
 NETWORKS = {"plain": False, "residual": True}
@@ -76,6 +76,7 @@ class Config(SeriesConfig):
         return train_cnn.Config(
             depth=depth,
             seed=seed,
+            model_dir=self.model_dir,
             residual=NETWORKS[network],
             norm=self.norm,
             width=self.width,
@@ -221,17 +222,19 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Compare at every depth and seed that is not done yet; returns the summary."""
     from lab1 import compare_gradients  # by the name under which other processes import it
     from lab1.engine import distributed
-    from lab1.engine.series import make_all
+    from lab1.engine.series import make_all, prepare_series
 
-    device = prepare(config)
+    device = prepare_series(config)
     require(distributed.world_size() == 1, "a comparison runs in one process, without torchrun")
     config.dataset = load_images(config.dataset, config.data_folder(), not config.dry_run).name
-    plan = [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
+
+    def planned(config: Config) -> list[dict[str, int]]:
+        return [{"seed": seed, "depth": depth} for seed, depth in itertools.product(config.seeds, config.depths)]
 
     def job(folder: Path, **one: int):
         return config, one, folder
 
-    folder, runs, _ = make_all(config, device, plan, compare_gradients.compare_one, job, summary)
+    folder, runs, _ = make_all(config, device, planned, compare_gradients.compare_one, job, summary)
     print(table(summary(runs)))
     print(f"{folder} holds the comparison; curves: tensorboard --logdir {folder}")
     return summary(runs)

@@ -28,11 +28,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lab1.engine.config import Real, RunFailed, TrainConfig, Whole, find_run, flag, require
-from lab1.engine.devices import find_precision
+from lab1.engine.config import Diverged, Real, TrainConfig, Whole, find_run, flag, require
 from lab1.engine.files import read_object
 from lab1.engine.finished import changed_flags
-from lab1.engine.launch import launch, prepare
+from lab1.engine.launch import launch
 from lab1.engine.unfinished import runs_of_this_name
 from lab1.engine.workers import SeriesConfig
 
@@ -126,7 +125,7 @@ class Config(SeriesConfig, TrainConfig):
             pairs = self.family == "cnn" or (run["depth"] >= 2 and run["depth"] % 2 == 0)
             require(pairs, f"--depths {run['depth']}: an MLP needs an even depth from 2 on, two layers to a block")
             require(run["depth"] >= 1, f"--depths {run['depth']}: at least 1 block is needed")
-            run_config(self, Path(), **run).check()
+            run_config(self, self.runs_folder(), **run).check()
 
     def describe(self) -> str:
         parts = ["depth", self.family] + (["nonorm"] if self.family == "cnn" and self.norm == "none" else [])
@@ -239,7 +238,7 @@ def train(config, tested: bool = True) -> dict[str, Any]:
     try:
         trainer.train(train_batches, validation)
         metrics = trainer.test(test) if tested else None
-    except RunFailed as error:
+    except Diverged as error:
         trainer.log.close()
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "epochs": trainer.epoch, "seconds": round(trainer.seconds, 2)}
@@ -297,14 +296,13 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every network that is not done yet; returns the summary."""
     from lab1 import sweep_depth  # by the name under which other processes import it
     from lab1.engine import distributed, logbook
-    from lab1.engine.series import make_all
+    from lab1.engine.series import make_all, prepare_series
 
-    device = prepare(config)
+    device = prepare_series(config)
     require(distributed.world_size() == 1, "a sweep runs in one process, without torchrun")
-    config.precision = find_precision(config.precision, device)
     config.dataset = load_images(config.family, config.dataset, config.data_folder(), not config.dry_run).name
     do = partial(sweep_depth.train, tested=False) if config.rates else sweep_depth.train
-    folder, runs, trained = make_all(config, device, networks(config), do, partial(run_config, config), summary)
+    folder, runs, trained = make_all(config, device, networks, do, partial(run_config, config), summary)
     drawn = config.rates or (not trained and (folder / "summary").exists())
     for name in () if drawn else config.kinds:
         log = logbook.Logbook(folder / "summary" / name, purge_step=0)  # two runs of TensorBoard share a chart

@@ -15,6 +15,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from lab1.engine.config import Real, TrainConfig, Whole, flag, require
+from lab1.engine.devices import find_precision
 from lab1.engine.launch import launch, prepare
 
 # What was chosen on validation, for each data set; a flag that is given takes precedence.
@@ -101,6 +102,7 @@ def set_up(config: Config, images=None):
     from lab1.trainer import Trainer
 
     device = prepare(config)
+    config.precision = find_precision(config.precision, device)  # a sweep may leave it to its jobs on a cluster
     images, batches = load_batches(config, device, random_affine, channels=1, size=28, images=images)
     pixels = images.train_images[0].numel()  # 784 of MNIST
     model = MLP((pixels, *config.hidden, len(images.classes)), config.residual, config.dropout, config.init)

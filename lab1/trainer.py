@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from lab1.engine import distributed
-from lab1.engine.config import Interrupted, RunFailed, TrainConfig, require
+from lab1.engine.config import Diverged, Interrupted, TrainConfig, require
 from lab1.engine.devices import find_device
 from lab1.engine.figures import confusion_figure
 from lab1.engine.finished import shown
@@ -77,7 +77,7 @@ class Trainer(Run):
         self.steps_per_epoch = 0
         self.averages = Averages()
         self.history: list[dict[str, Any]] = []
-        self.best_epoch, self.best_loss = 0, math.inf  # where accuracy chooses, the negative accuracy
+        self.forget_best()
         self.seconds = self.epoch_seconds = 0.0  # of training, in the epochs done and in this one
         self.mistakes: list[Tensor] = []  # images of the test set that were taken for another class
         self.signals, self.stop_signal = StopSignals(), 0  # what this process is told; what all processes act on
@@ -202,7 +202,7 @@ class Trainer(Run):
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, once the step is finished and the run saved.
-            RunFailed: where a loss is not finite; the last good checkpoint stays.
+            Diverged: where a loss is not finite; the last good checkpoint stays.
         """
         self.steps_per_epoch = len(train_batches)
         require(self.steps_per_epoch > 0, "there is nothing to train on: no example")
@@ -256,7 +256,7 @@ class Trainer(Run):
         for place, loss in enumerate(losses):
             if not math.isfinite(loss):
                 step = self.step - len(losses) + place + 1
-                raise RunFailed(
+                raise Diverged(
                     f"the loss is {loss} at step {step}, in epoch {self.epoch + 1}; a lower --learning-rate often helps"
                 )
         if losses and not bar.disable:
@@ -302,7 +302,7 @@ class Trainer(Run):
         if (before := self.tested()) is not None:
             return before
         if self.best_epoch == 0:
-            raise RunFailed("the validation loss was finite after no epoch; a lower --learning-rate often helps")
+            raise Diverged("the validation loss was finite after no epoch; a lower --learning-rate often helps")
         load_weights(self.model, self.folder / "best.pt", self.device)
         metrics = self.evaluate(batches)
         test = metrics | self.report(batches)

@@ -18,9 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.engine.config import Real, RunFailed, Whole, require
-from lab1.engine.devices import find_precision
-from lab1.engine.launch import launch, prepare
+from lab1.engine.config import Diverged, Real, Whole, require
+from lab1.engine.launch import launch
 from lab1.engine.workers import SeriesConfig
 from lab2.train_gpt import TRICKS, find_text
 from lab2.train_gpt import Config as GPTConfig
@@ -102,7 +101,7 @@ def train(config: GPTConfig) -> dict[str, Any]:
         trainer.train(train_batches, validation)
         spent = time.process_time() - began
         metrics = trainer.test(test)
-    except RunFailed as error:
+    except Diverged as error:
         trainer.log.close()
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "cpu_seconds": round(time.process_time() - began, 1)}
@@ -157,15 +156,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main(config: Config) -> list[dict[str, Any]]:
     """Train every variant that is not done yet; returns the summary."""
     from lab1.engine import distributed
-    from lab1.engine.series import make_all
+    from lab1.engine.series import make_all, prepare_series
     from lab2 import ablate_gpt  # by the name under which other processes import it
 
-    device = prepare(config)
+    device = prepare_series(config)
     require(distributed.world_size() == 1, "an ablation runs in one process, without torchrun")
-    config.precision = find_precision(config.precision, device)
     find_text(config, not config.dry_run)
     job = partial(run_config, config)
-    folder, runs, _ = make_all(config, device, networks(config), ablate_gpt.train, job, summary)
+    folder, runs, _ = make_all(config, device, networks, ablate_gpt.train, job, summary)
     print(table(summary(runs)))
     print(f"{folder} holds the ablation; curves: tensorboard --logdir {folder}")
     return summary(runs)

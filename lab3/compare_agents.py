@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lab1.engine.config import Real, RunFailed, Whole, require
-from lab1.engine.launch import launch, prepare
+from lab1.engine.config import Diverged, Real, Whole, require
+from lab1.engine.launch import launch
 from lab1.engine.workers import SeriesConfig
 
 # What each agent is: its script, and the flags that make it what it is.
@@ -123,7 +123,7 @@ def train(config) -> dict[str, Any]:
     try:
         trainer.train()
         test = trainer.test()
-    except RunFailed as error:
+    except Diverged as error:
         trainer.log.close()
         print(f"failed to train: {error}")
         return entry | {"failed": str(error), "seconds": round(trainer.seconds, 2)}
@@ -254,25 +254,26 @@ def main(config: Config) -> list[dict[str, Any]]:
     """Train every agent that is not done yet; returns the summary."""
     from gymnasium.spaces import Discrete
 
-    from lab1.engine.series import make_all
+    from lab1.engine.series import make_all, prepare_series
     from lab3 import compare_agents  # by the name under which other processes import it
     from lab3.algorithms.start import environment
     from lab3.environments import vector
 
-    device = prepare(config)
+    device = prepare_series(config)
     typed, config.env = config.env, environment(config)
     with vector.make_single(config.env) as env:  # what cannot be is said before anything is trained
         discrete = isinstance(env.action_space, Discrete)
     others = [agent for agent in config.agents if AGENTS[agent][0] != "ppo"]
     require(discrete or not others, f"--env {config.env}: its actions are continuous; use --agents ppo")
-    order = itertools.product(config.seeds, config.agents)  # a first seed of everything comes first
-    plan = [{"agent": agent, "seed": seed} for seed, agent in order]
+
+    def planned(config: Config) -> list[dict[str, Any]]:  # a first seed of everything comes first
+        return [{"agent": agent, "seed": seed} for seed, agent in itertools.product(config.seeds, config.agents)]
 
     def job(folder: Path, **one: Any):
         # With its module, where it has one: other processes have to import it, too.
         return dataclasses.replace(run_config(config, folder, **one), env=typed)
 
-    folder, runs, _ = make_all(config, device, plan, compare_agents.train, job, summary)
+    folder, runs, _ = make_all(config, device, planned, compare_agents.train, job, summary)
     print(table(summary(runs)))
     agents = dict.fromkeys([*config.agents, *(run["agent"] for run in runs)])  # also those that were there before
     if compared := differences(runs, list(agents)):

@@ -18,7 +18,7 @@ better than their mean). Hyperparameters: the table in lab3/config.py. The algor
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lab1.engine.config import Anneal, Real, Whole, require
 from lab1.engine.launch import launch
@@ -31,6 +31,7 @@ class Config(RLConfig):
     """The flags of this script."""
 
     algorithm = "ppo"
+    older: ClassVar[dict[str, float]] = {"reward_scale": 1.0, "target_kl": math.inf}
 
     steps: Whole = None
     """Steps of the environment, over all copies, at most: whole rollouts."""
@@ -54,7 +55,7 @@ class Config(RLConfig):
     """What rewards are multiplied by before they are learned from: returns of hundreds make large gradients of the
     value. Returns are reported as the environment gives them."""
     target_kl: Real = None
-    """End a rollout's updates once the approximate KL divergence passes this (default: never)."""
+    """End a rollout's updates once the approximate KL divergence passes this; inf is never (default: never)."""
     activation: Literal["tanh", "relu"] = "tanh"
     """What stands between the layers."""
     policy: Literal["gaussian", "beta"] = "gaussian"
@@ -62,6 +63,7 @@ class Config(RLConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.target_kl = None if self.target_kl == math.inf else self.target_kl  # never; JSON has no infinity
         if self.dry_run:
             self.steps, self.rollout = min(self.steps, 512), min(self.rollout, 16)
 

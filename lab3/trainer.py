@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lab1.engine import checkpoint
-from lab1.engine.config import Interrupted, RunFailed
+from lab1.engine.config import Diverged, Interrupted
 from lab1.engine.finished import shown
 from lab1.engine.metrics import Averages, in_words
 from lab1.engine.optimizer import FlatAdam
@@ -99,7 +99,7 @@ class RLTrainer(Trainer):
 
     title: str  # the algorithm's name
     continuous_actions = False  # whether it can act by numbers, not only by choice
-    charted = ("return",)
+    charted, counted_by = ("return",), ()
     plays_on = True  # an episode goes on over updates and checkpoints
 
     def __init__(self, model: nn.Module, config: RLConfig, envs: VectorEnv):
@@ -107,8 +107,7 @@ class RLTrainer(Trainer):
         super().__init__(model, config, about)
         self.envs, self.max_gradient_norm = envs, config.max_gradient_norm
         self.outputs = acting(self.model)  # of observations, as arrays
-        self.env_steps = self.best_step = 0
-        self.best_return = -math.inf
+        self.env_steps = 0
         self.curve: list[list[float]] = []  # of each training episode, [steps when it ended, return]
         self.solved: dict[str, float] | None = None  # when the recent returns first reached the task's threshold
         self.threshold = gymnasium.spec(config.env).reward_threshold
@@ -116,8 +115,7 @@ class RLTrainer(Trainer):
         self.returns = np.zeros(envs.num_envs)  # so far, of the episodes that are being played
         self.ended = np.zeros(envs.num_envs, bool)  # whose next step only resets
         self.shown: dict[str, float] = {}  # the latest of further scalars for TensorBoard
-        self.began, self.ticks = time.monotonic(), 0
-        self.tick_steps, self.tick_seconds = 0, 0.0
+        self.began, self.ticks, self.tick_steps, self.tick_seconds = time.monotonic(), 0, 0, 0.0
         self.cpu_began, self.cpu_seconds = 0.0, 0.0  # the processor's time for training, whatever ran beside it
 
     # What an algorithm may override.
@@ -178,6 +176,10 @@ class RLTrainer(Trainer):
 
     def clock(self) -> int:
         return self.env_steps
+
+    def forget_best(self) -> None:
+        super().forget_best()
+        self.best_step, self.best_return = 0, -math.inf
 
     def lasted(self) -> tuple[str, int]:
         return "steps", self.env_steps
@@ -253,7 +255,7 @@ class RLTrainer(Trainer):
         for place, loss in enumerate(losses):
             if not math.isfinite(loss):
                 number = self.step - len(losses) + place + 1
-                raise RunFailed(f"the loss is {loss} at update {number}; a lower --learning-rate often helps")
+                raise Diverged(f"the loss is {loss} at update {number}; a lower --learning-rate often helps")
         update = {"learning_rate": self.learning_rate(self.step), **self.shown}
         update |= self.averages.means() if self.averages.weight > 0 else {}  # before a checkpoint, or since
         points = {f"update/{name.replace('_', ' ')}": value for name, value in update.items()}
@@ -273,16 +275,14 @@ class RLTrainer(Trainer):
 
     def make_envs(self, purpose: str, count: int) -> VectorEnv:
         """Environments to evaluate in: the same starts every time for one purpose, others for another."""
-        native = self.config.vectorization == "native"
-        return vector.make(self.config.env, count, self.config.seed, purpose, native)
+        return vector.make(self.config.env, count, self.config.seed, purpose, self.config.vectorization == "native")
 
     def evaluate(self, envs: VectorEnv) -> dict[str, float]:
         """Returns of one episode in each environment: mean, standard deviation, mean length. The environments are
         closed; the mode (training or evaluation) is what it was before."""
         config, training = self.config, self.model.training
         self.model.eval()
-        agent = Agent(self.model, config.env, config.actions, config.seed)
-        returns, lengths = play_episodes(agent.act, envs)
+        returns, lengths = play_episodes(Agent(self.model, config.env, config.actions, config.seed).act, envs)
         self.model.train(training)
         envs.close()
         return {"return": float(returns.mean()), "return_sd": float(returns.std()), "length": float(lengths.mean())}
@@ -307,6 +307,8 @@ class RLTrainer(Trainer):
         and did not train since returns what was found then."""
         if (before := self.tested()) is not None:
             return before
+        if not self.history or self.history[-1]["step"] != self.env_steps:  # resumed to be no longer than it was
+            self.end_evaluation(self.evaluate(self.make_envs("validation", self.config.evaluation_episodes)))
         load_weights(self.model, self.folder / "best.pt", self.device)
         episodes = self.config.test_episodes
         test = self.evaluate(self.make_envs("test", episodes)) | {"episodes": episodes}

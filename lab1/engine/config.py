@@ -47,6 +47,10 @@ class RunFailed(OneLine):
     """A run that had begun could not go on. The message is one line that says why. Exit status 1."""
 
 
+class Diverged(RunFailed):
+    """It is the training itself that failed: losses are not finite. Tried again, it would fail again."""
+
+
 class Interrupted(Exception):
     """SIGINT or SIGTERM came while a run was training, and the run was saved. Exit status 128 + signal number."""
 
@@ -95,6 +99,8 @@ def require(condition: bool, message: str) -> None:
 class RunConfig:
     """The flags of every script. A script's own ``Config`` inherits them and adds its own."""
 
+    # What flags stand for that a run's config.json lacks, as it is older than they are, or has as null.
+    older: ClassVar[dict[str, Any]] = {}
     deciding: ClassVar[tuple[str, ...]] = ()  # --help shows the defaults that go with the values of these fields
 
     seed: int = 0

@@ -64,10 +64,11 @@ def changed_flags(config: RunConfig, folder: Path, aside: Collection[str] = PLAC
 
 def _changes(config: RunConfig, folder: Path, aside: Collection[str]) -> dict[str, tuple[Any, Any]]:
     """The values before and now of each flag that has another one than in a run's ``config.json``; one that an older
-    run does not know had its default."""
+    run does not know had its default, or what ``older`` says."""
     before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    defaults |= config.older
     values = {name: (before.get(name, defaults[name]), value) for name, value in config.as_dict().items()}
     return {name: pair for name, pair in values.items() if name not in aside and pair[0] != pair[1]}
 

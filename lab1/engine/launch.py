@@ -95,6 +95,7 @@ def _saved_arguments(config_class, folder):
             its = f"resume it with {script}" if isinstance(script, str) else f"this one has no {', '.join(unknown)}"
             raise UsageError(f"{path} is of another script: {its}")
         arguments = []
+        saved = config_class.older | {name: value for name, value in saved.items() if value is not None}
         for name, value in saved.items():
             if value == defaults[name]:
                 continue
@@ -103,7 +104,7 @@ def _saved_arguments(config_class, folder):
                 arguments.append(f"--{name}" if value else f"--no-{name}")
             elif isinstance(value, list):
                 arguments += [f"--{name}", *map(str, value)]
-            elif value is not None:
+            else:
                 arguments.append(f"--{name}={value}")  # one word: the value may begin with a dash
         return arguments
     except (OSError, ValueError, TypeError, AttributeError) as error:

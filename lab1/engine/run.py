@@ -26,6 +26,7 @@ class Run:
     folder: Path | None = None
     over = False  # whether it was resumed though it is finished: its results stand, and nothing of it is touched
     charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
+    counted_by = ("--batch-size",)  # flags that the steps done, and those to do, are counted by
 
     def settings(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
@@ -81,6 +82,7 @@ class Run:
             "sums": sums,
             "weight": weight,
             "about": self.about,
+            "model": describe(self.model),
         }
         content |= {name: getattr(self, name) for name in PROGRESS}
         content |= self.more_state()
@@ -126,6 +128,10 @@ class Run:
             )
             self.say(f"{shown} is finished and tested: test {in_words(results['test'])}")
         elif restored:
+            changed = finished.changed_flags(self.config, self.folder)
+            counted = ", ".join(flag for flag in changed if flag.split()[0] in self.counted_by)
+            again = "leave out --resume to train a new run"
+            require(not counted, f"{counted}: {shown} counts what it has done by another one; {again}")
             trained = self.finished()
             self.say(f"{shown} has been trained, and is tested now" if trained else f"resuming {shown} {self.where()}")
 
@@ -150,18 +156,23 @@ class Run:
             f"{', '.join(mixed)}: {finished.shown(self.folder)} was begun with other data, and its results would be of "
             "a mixture; leave out --resume to train a new run",
         )
+        # Networks of different kinds may have parameters of the same names and shapes.
+        same = _same_network(content.get("model"), describe(self.model))
+        why = f"it was begun without {', '.join(changed)}" if changed else "it was made otherwise"
+        require(same, f"{self.folder} does not fit this network: {why}")
         try:
             self.model.load_state_dict(content["weights"])
             self.optimizer.load_state_dict(content["optimizer"])
             for name in PROGRESS:
                 self._put_back(name, content[name])
             self.restore_more(content)
+            self._check_best()
             if distributed.rank() == 0:
                 self.averages = Averages(content["sums"], content["weight"])
             if distributed.rank() < len(content["random_states"]):
                 checkpoint.restore_random_states(content["random_states"][distributed.rank()])
         except MISFITS as error:
-            why = f"it was begun without {', '.join(changed)}" if changed else reason(error)
+            why = why if changed else reason(error)
             raise UsageError(f"{self.folder} does not fit this network: {why}") from None
         flag, done = self.lasted()
         asked = getattr(self.config, flag)
@@ -170,6 +181,18 @@ class Run:
             f"{finished.shown(self.folder)} has done {done} {flag} already, so --{flag} {asked} is too few",
         )
         return True
+
+    def forget_best(self) -> None:
+        """What stands before the first epoch; the best loss is the negative accuracy where that chooses."""
+        self.best_epoch, self.best_loss = 0, math.inf
+
+    def _check_best(self) -> None:
+        """Where the best weights are of an epoch after this checkpoint, as in a run that was killed between the two, or
+        fell back on the one before, what is to come decides alone: the weights that were best before are gone."""
+        with contextlib.suppress(FileNotFoundError, checkpoint.BrokenCheckpoint):
+            best = checkpoint.load(self.folder / "best.pt")
+            if best.get("epoch", best.get("step", 0)) > self.clock():
+                self.forget_best()
 
     def _put_back(self, name: str, value: Any) -> None:
         number = (int, float)
@@ -280,6 +303,16 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-3)
     return one == other
+
+
+def _same_network(before: Any, now: dict[str, Any]) -> bool:
+    """Whether a checkpoint's network is this one, as far as it tells: older checkpoints do not, a class may have got
+    arguments since, and what other libraries write into a dictionary changes with their version."""
+    if not isinstance(before, dict):
+        return True
+    told, arguments = before.get("arguments") or {}, now["arguments"] or {}
+    plain = [name for name, value in told.items() if name in arguments and not isinstance(value, dict)]
+    return before["class"] == now["class"] and all(_alike(told[name], arguments[name]) for name in plain)
 
 
 # Flags that say what is learned from, and with what it is measured: split and order, too, come from the seed.

@@ -4,7 +4,7 @@ An entry is written when its network is done, so that a series that is stopped l
 """
 
 import contextlib
-import itertools
+import dataclasses
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,23 +16,39 @@ from tqdm import tqdm
 
 from lab1.engine import logbook, workers
 from lab1.engine.config import Interrupted, RunConfig, UsageError, require
+from lab1.engine.devices import find_precision
 from lab1.engine.files import MISFITS, read_object, reason
 from lab1.engine.finished import PLACES, changed_flags, is_published, shown
+from lab1.engine.launch import prepare
 from lab1.engine.unfinished import find_unfinished, read_settings
 from lab1.engine.workers import SeriesConfig
 
+RUNS = ("depths", "kinds", "agents", "seeds")  # which runs belong to a series
 # What may change when a series is resumed: which runs belong to it, and where it computes; not the threads of its runs.
-FREE = {"depths", "kinds", "agents", "seeds", *PLACES} - {"threads"}
+FREE = {*RUNS, *PLACES} - {"threads"}
+
+Plan = list[dict[str, Any]]
+
+
+def prepare_series(config: SeriesConfig) -> torch.device:
+    """What a series does first, as ``prepare`` for a run; and finds the number format. On a cluster each job does so
+    for itself: the machine that submits them may have no such device."""
+    if config.cluster is not None:
+        return torch.device("cpu")
+    device = prepare(config)
+    config.precision = find_precision(config.precision, device)
+    return device
 
 
 def open_series(
-    config: RunConfig, plan: list[dict[str, Any]], summary: Callable[[list[dict[str, Any]]], Any] = list
-) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The folder of a series, a new one or the one to resume, the entries that are done, and what of the plan is left
-    to do. Where nothing is left, no file of the folder is touched.
+    config: RunConfig, planned: Callable[[Any], Plan], summary: Callable[[list[dict[str, Any]]], Any] = list
+) -> tuple[Path, list[dict[str, Any]], Plan, Plan]:
+    """The folder of a series, a new one or the one to resume, the entries that are done, the plan, and what of it is
+    left to do. Where nothing is left, no file of the folder is touched. One that is unfinished keeps the runs that it
+    was to have, whatever further ones are asked for: ``config`` names them all afterwards.
 
     Args:
-        plan: of each run of the series, what its entry says of it, such as ``{"depth": 5, "seed": 0}``.
+        planned: of each run of a series of this configuration, what its entry says of it: ``{"depth": 5, "seed": 0}``.
         summary: what the script makes of its entries; it fails on those that are not its own.
 
     Raises:
@@ -41,7 +57,7 @@ def open_series(
     """
     entries = []
     if config.resume == "auto":
-        config.resume = find_unfinished(config, partial(_is_done, plan))
+        config.resume = find_unfinished(config, partial(_is_done, config, planned))
     if config.resume is None:
         folder = logbook.new_run_folder(config.runs_folder(), config.run_name(), config.as_dict())
     else:
@@ -49,7 +65,12 @@ def open_series(
         flags = ", ".join(flag.split()[0] for flag in changed_flags(config, folder, FREE))
         require(not flags, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json", logbook.script_name(config), summary)
-    left = [one for one in plan if not any(all(entry.get(key) == one[key] for key in one) for entry in entries)]
+        if not _is_done(config, planned, folder):
+            for name, before in read_settings(folder).items():
+                if name in RUNS and isinstance(before, list):
+                    setattr(config, name, tuple(dict.fromkeys([*before, *getattr(config, name)])))
+    plan = planned(config)
+    left = _left(plan, entries)
     if left:
         require(
             not is_published(folder),
@@ -60,22 +81,27 @@ def open_series(
             logbook.write_json(config.as_dict(), folder / "config.json")
     else:
         print(f"{shown(folder)} is finished: its results.json stands")
-    return folder, entries, left
+    return folder, entries, plan, left
 
 
-def _is_done(plan: list[dict[str, Any]], folder: Path) -> bool:
-    """Whether a series has all its entries: of each agent, depth and seed in its ``config.json``, every one that a plan
-    like this has."""
-    settings = read_settings(folder)
-    values = {key: settings.get(key + "s", list(dict.fromkeys(one[key] for one in plan))) for key in plan[0]}
-    entries = [{key: entry.get(key) for key in values} for entry in read_entries(folder / "results.json")]
-    return all(dict(zip(values, one, strict=True)) in entries for one in itertools.product(*values.values()))
+def _left(plan: Plan, entries: list[dict[str, Any]]) -> Plan:
+    """What of a plan has no entry yet."""
+    return [one for one in plan if not any(all(entry.get(key) == one[key] for key in one) for entry in entries)]
+
+
+def _is_done(config: RunConfig, planned: Callable[[Any], Plan], folder: Path) -> bool:
+    """Whether a series has all the entries that its own ``config.json`` plans."""
+    saved = {name: tuple(v) if isinstance(v, list) else v for name, v in read_settings(folder).items()}
+    own = {name: value for name, value in saved.items() if name not in PLACES}
+    return not _left(
+        planned(dataclasses.replace(config, **own, resume=str(folder))), read_entries(folder / "results.json")
+    )
 
 
 def make_all(
     config: SeriesConfig,
     device: torch.device,
-    plan: list[dict[str, Any]],
+    planned: Callable[[Any], Plan],
     do: Callable[[Any], Any],
     job: Callable[..., Any],
     summary: Callable[[list[dict[str, Any]]], Any],
@@ -84,11 +110,11 @@ def make_all(
     whether there was anything left.
 
     Args:
-        plan: see ``open_series``. do: see ``each``; what it returns is an entry, or a list of them.
+        planned: see ``open_series``. do: see ``each``; what it returns is an entry, or a list of them.
         job: what ``do`` is given, of the series' folder and, by name, what the plan says of a run.
         summary: what ``results.json`` says of the entries.
     """
-    folder, entries, left = open_series(config, plan, summary)
+    folder, entries, plan, left = open_series(config, planned, summary)
     with interruptible(folder):
         for one, found in each(config, device, plan, left, do, lambda one: job(folder, **one), folder):
             new = found if isinstance(found, list) else [found]
@@ -100,8 +126,8 @@ def make_all(
 def each(
     config: SeriesConfig,
     device: torch.device,
-    plan: list[dict[str, Any]],
-    left: list[dict[str, Any]],
+    plan: Plan,
+    left: Plan,
     do: Callable[[Any], Any],
     job: Callable[[dict[str, Any]], Any],
     folder: Path,

@@ -36,7 +36,7 @@ class DQNTrainer(RLTrainer):
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, once the step is finished and the run saved.
-            RunFailed: where a loss is not finite.
+            Diverged: where a loss is not finite.
         """
         config = self.config
         self.open()
@@ -52,7 +52,7 @@ class DQNTrainer(RLTrainer):
                 actions = self.explore(observations)
                 rewards, terminated, truncated = self.step_envs(actions)
                 self.buffer.add(observations, actions, rewards, self.observations, terminated, truncated, valid)
-                if self.env_steps >= config.learning_starts:
+                if self.env_steps >= config.learning_starts and self.buffer.size > 0:
                     for _ in range(self.passed(config.train_every, before)):
                         for batch in self.batches():
                             self.averages.add(self.train_step(batch), 1)

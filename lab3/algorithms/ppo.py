@@ -20,6 +20,7 @@ class PPOTrainer(RLTrainer):
     """Collects a rollout, learns from it for a few epochs of minibatches, and collects the next one."""
 
     title, continuous_actions = "PPO", True
+    counted_by = ("--rollout", "--num-envs")
 
     @staticmethod
     def network(config, **sizes: Any) -> ActorCritic:
@@ -47,7 +48,7 @@ class PPOTrainer(RLTrainer):
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, once the update is finished and the run saved.
-            RunFailed: where a loss is not finite.
+            Diverged: where a loss is not finite.
         """
         self.open()
         rollout = self.config.rollout * self.config.num_envs
@@ -92,7 +93,8 @@ class PPOTrainer(RLTrainer):
         """
         (length, count), config = buffer.rewards.shape, self.config
         observations = buffer.observations.flatten(0, 1).to(self.device)
-        outputs, values = self.model(observations)
+        with self.autocast:
+            outputs, values = (part.float() for part in self.model(observations))
         values = values.view(length + 1, count)
         steps = (buffer.rewards, buffer.terminated, buffer.truncated)
         rewards, terminated, truncated = (part.to(self.device) for part in steps)
@@ -134,7 +136,8 @@ class PPOTrainer(RLTrainer):
     def compare(self, rollout: tuple[Tensor, ...]) -> dict[str, float]:
         """How far the updates moved the policy from the one that collected the rollout, over all its rows."""
         observations, actions, old_log_probs, *_ = rollout
-        outputs = self.model.policy(observations)
+        with self.autocast:
+            outputs = self.model.policy(observations).float()
         log_ratios = self.model.log_probs(outputs, actions) - old_log_probs
         ratios = log_ratios.exp()
         return {

@@ -35,7 +35,7 @@ class ReinforceTrainer(RLTrainer):
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, once the update is finished and the run saved.
-            RunFailed: where a loss is not finite.
+            Diverged: where a loss is not finite.
         """
         self.open()
         least, asked = self.config.num_envs, self.config.episodes

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lab1 import sweep_depth
-from lab1.engine.config import REPOSITORY, Interrupted, UsageError
+from lab1 import ablate_fast, compare_gradients, sweep_depth
+from lab1.engine.config import REPOSITORY, Interrupted, RunFailed, UsageError
 from lab1.engine.launch import parse
 from lab1.engine.series import interruptible
 from lab1.models import CNN, MLP, count_macs
@@ -182,6 +182,27 @@ def test_a_network_that_fails_to_train_is_recorded_and_the_sweep_goes_on(tmp_pat
         assert "the loss is nan at step" in run["failed"] or "the loss is inf at step" in run["failed"]
         assert "test" not in run
         assert not (folder / run["name"] / "results.json").exists()
+
+
+def test_what_may_go_well_another_time_is_not_recorded_as_a_failure_to_train(tmp_path, monkeypatch):
+    def unreadable(*arguments):
+        raise RunFailed("best.pt cannot be read: Input/output error; try again")
+
+    with monkeypatch.context() as patch, pytest.raises(RunFailed, match="try again"):
+        patch.setattr("lab1.trainer.Trainer.test", unreadable)
+        sweep(*FLAGS, "--depths", 2, "--seeds", 0, "--kinds", "plain", "--model-dir", tmp_path)
+    folder = tmp_path / "depth-mlp-digits"
+    assert not (folder / "results.json").exists()
+    (row,) = sweep("--resume", folder)
+    assert row["trained"] == 1
+
+
+@pytest.mark.parametrize("script", [sweep_depth, ablate_fast, compare_gradients])
+def test_runs_may_be_kept_elsewhere_where_the_labs_and_the_current_folder_are_read_only(tmp_path, monkeypatch, script):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).is_relative_to(tmp_path))
+    parse(script.Config, ["--model-dir", str(tmp_path / "runs")], "")
+    with pytest.raises(UsageError, match="is not writable"):
+        parse(script.Config, [], "")
 
 
 @posix

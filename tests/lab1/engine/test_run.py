@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lab1.engine import finished, logbook
+from lab1.engine import checkpoint, finished, logbook
 from lab1.engine.config import TrainConfig, UsageError
 from lab1.engine.registry import load
+from lab1.engine.run import _same_network
 from lab1.images.batches import Batches
 from lab1.models import MLP
 from lab1.trainer import Trainer
@@ -208,6 +209,54 @@ def test_a_run_goes_on_with_the_data_that_it_was_begun_with(tmp_path, other):
     assert snapshot(tmp_path) == before
     rounded = about | {"mean": [0.40001], "more": 1}  # as another machine may add it up
     finish(make_trainer(tmp_path, about=rounded, epochs=3, resume=str(tmp_path / "run")))
+
+
+class Twin(Own):
+    """Parameters of the same names and shapes, and something else that is made of them."""
+
+    def forward(self, x):
+        return x[:, :3] + super().forward(x)
+
+
+def test_a_run_goes_on_with_the_network_that_it_was_begun_with(tmp_path):
+    make_trainer(tmp_path).train(make_batches(), make_batches(8))
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="run does not fit this network: it was begun without --epochs 3"):
+        finish(make_trainer(tmp_path, Twin, epochs=3, resume=str(tmp_path / "run")))
+    assert snapshot(tmp_path) == before
+    last = checkpoint.load(tmp_path / "run" / "last.pt")
+    del last["model"]  # as older ones lack it
+    checkpoint.save(last, tmp_path / "run" / "last.pt")
+    finish(make_trainer(tmp_path, epochs=3, resume=str(tmp_path / "run")))
+
+
+def test_arguments_of_a_network_are_compared_as_far_as_both_tell():
+    def same(before, now):
+        return _same_network(before and {"class": "MLP", "arguments": before}, {"class": "MLP", "arguments": now})
+
+    assert same(None, {"sizes": [1, 2]})
+    assert same({"sizes": (1, 2)}, {"sizes": [1, 2], "new": 3})
+    assert not same({"sizes": (1, 2), "residual": False}, {"sizes": (1, 2), "residual": True})
+    assert same({"config": {"version": 1}}, {"config": {"version": 2}})
+
+
+def test_a_run_keeps_its_batch_size(tmp_path):
+    make_trainer(tmp_path).train(make_batches(), make_batches(8))
+    with pytest.raises(UsageError, match=r"--batch-size 2: .*run counts what it has done by another one"):
+        finish(make_trainer(tmp_path, epochs=3, batch_size=2, resume=str(tmp_path / "run")))
+
+
+def test_best_weights_of_an_epoch_that_was_lost_do_not_stand_for_another(tmp_path):
+    """The process was killed after it wrote best.pt and before last.pt, and the epoch turns out otherwise."""
+    folder = make_trainer(tmp_path).config.model_dir / "run"
+    make_trainer(tmp_path).train(make_batches(), make_batches(8, seed=1))
+    best, last = checkpoint.load(folder / "best.pt"), checkpoint.load(folder / "last.pt")
+    checkpoint.save(last | {"best_loss": -1.0}, folder / "last.pt")  # nothing can be better any more
+    checkpoint.save(best | {"epoch": 3}, folder / "best.pt")
+    trainer = make_trainer(tmp_path, epochs=4, resume=str(folder))
+    finish(trainer)
+    assert trainer.best_epoch >= 3
+    assert checkpoint.load(folder / "best.pt")["epoch"] == trainer.best_epoch
 
 
 def test_a_run_keeps_the_flags_that_it_had_before(tmp_path):

@@ -13,6 +13,7 @@ from lab1 import sweep_depth
 from lab1.engine import series
 from lab1.engine.config import Interrupted, TrainConfig, UsageError
 from lab1.engine.launch import parse
+from lab1.engine.workers import SeriesConfig
 from lab1.trainer import Trainer
 
 
@@ -127,8 +128,8 @@ def test_series(tmp_path, capsys):
         given = ["--family", "mlp", "--dataset", "digits", "--width", "8", "--resume", "auto", *flags]
         config = parse(sweep_depth.Config, [*given, "--model-dir", str(tmp_path)], "")
         config.dataset = "digits"
-        plan = sweep_depth.networks(config)
-        return (*series.open_series(config, plan), config, plan)
+        folder, entries, plan, left = series.open_series(config, sweep_depth.networks)
+        return folder, entries, left, config, plan
 
     def write(folder, entries, config):
         series.write_series("lab1/sweep_depth.py", config, torch.device("cpu"), folder, [], entries)
@@ -148,3 +149,50 @@ def test_series(tmp_path, capsys):
     assert "is finished: its results.json stands" in capsys.readouterr().out
     more, entries, left, *_ = open_series("--depths", "2", "4", "--seeds", "0", "1")
     assert (more.name, entries, len(left)) == ("depth-mlp-digits-2", [], 8)
+
+    # One that is resumed with further seeds keeps those that it had, and that are not done.
+    *_, left, config, plan = open_series("--depths", "4", "6", "--seeds", "2", "1", "--resume", str(more))
+    assert (config.depths, config.seeds) == ((2, 4, 6), (0, 1, 2))
+    assert len(left) == len(plan) == 18
+
+
+@pytest.mark.parametrize(
+    ("flags", "others"),
+    [
+        (["--kinds", "plain"], ["--kinds", "plain", "residual"]),
+        (["--rates", "0.1", "0.2"], ["--rates", "0.1", "0.2", "--epochs", "2"]),
+        (["--tuned", "rates"], ["--tuned", "rates", "--epochs", "2"]),
+    ],
+)
+def test_a_finished_series_of_any_sort_is_known_as_finished(tmp_path, flags, others):
+    def open_series(*flags: str):
+        given = ["--family", "mlp", "--dataset", "digits", "--depths", "2", "4", "--resume", "auto", *flags]
+        config = parse(sweep_depth.Config, [*given, "--model-dir", str(tmp_path)], "")
+        return (*series.open_series(config, sweep_depth.networks), config)
+
+    made = {"parameters": 1, "macs": 1, "seconds": 1.0, "validation": {"accuracy": 0.5}}
+    rated = [
+        made | {"depth": 2, "residual": residual, "learning_rate": rate}
+        for residual, rate in ((False, 0.1), (True, 0.2))
+    ]
+    (tmp_path / "rates").mkdir()
+    for name, content in (("results", {"script": "lab1/sweep_depth.py", "runs": rated}), ("config", {"family": "mlp"})):
+        (tmp_path / "rates" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    folder, _, plan, left, config = open_series(*flags)
+    assert left == plan
+    entries = [one | made for one in plan]
+    series.write_series("lab1/sweep_depth.py", config, torch.device("cpu"), folder, [], entries)
+    assert open_series(*flags)[0] == folder
+    another, _, plan, left, _ = open_series(*others)
+    assert another == folder.with_name(f"{folder.name}-2")
+    assert left == plan
+
+
+def test_a_series_on_a_cluster_leaves_device_and_number_format_to_its_jobs():
+    config = SeriesConfig(cluster="slurm", device="cuda")
+    config.precision = "auto"
+    assert series.prepare_series(config) == torch.device("cpu")
+    assert config.precision == "auto"
+    config.cluster, config.device = None, "cpu"
+    series.prepare_series(config)
+    assert config.precision in ("fp32", "bf16")
