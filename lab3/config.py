@@ -178,7 +178,8 @@ class RLConfig(RunConfig):
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm; of REINFORCE those of policy and value, each."""
     evaluations: int = 20
-    """How often, evenly spread over the run, the policy is evaluated; the best of these is tested."""
+    """How often, evenly spread over the run, the policy is evaluated, at most once between two updates; the best of
+    these is tested."""
     evaluation_episodes: int = 20
     """Episodes of each evaluation, always from the same starts, which no other part of the run sees."""
     test_episodes: int = 100

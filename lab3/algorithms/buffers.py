@@ -120,7 +120,7 @@ class ReplayBuffer:
             raise ValueError(f"the saved replay buffer, of {size} transitions, is not one of {self.capacity}")
         for name in _COLUMNS:
             getattr(self, name)[:size] = content[name].cpu()
-        self.size, self.next = size, content["next"]
+        self.size, self.next = size, content["next"] % self.capacity
         for steps, saved in zip(self.pending, content["pending"], strict=True):
             steps.clear()
             steps.extend([observation.cpu().numpy(), action, reward] for observation, action, reward in saved)

@@ -198,7 +198,9 @@ def restore(envs: VectorEnv, saved: dict[str, Any]) -> bool:
         ValueError: where it is the state of other environments.
     """
     layers = list(_layers(envs))
-    if len(layers) != len(saved["layers"]):
+    # A native one is a single layer, whatever the number of copies.
+    counts = saved["layers"][0].get("num_envs", envs.num_envs), envs.num_envs
+    if len(layers) != len(saved["layers"]) or counts[0] != counts[1]:
         raise ValueError("the saved environments are not these")
     for layer, content in zip(layers, saved["layers"], strict=True):
         for name, value in content.items():

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab1.engine import checkpoint
 from lab1.engine.config import Interrupted, RunFailed, UsageError
+from lab1.engine.finished import changed_flags
 from lab1.engine.launch import parse
 from lab3 import train_dqn, train_ppo, train_reinforce
 from lab3.algorithms.start import set_up
@@ -179,6 +180,52 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     assert before["steps"] < 11 * 128 < after["steps"] < 22 * 128  # rollouts of 128 rows, some of which only reset
     assert without_clocks(after["history"])[:4] == without_clocks(before["history"])
     assert len(after["history"]) == 6  # four evaluations are spread over the whole, twice as long
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [("--rollout 64", "counts what it has done by another one"), ("--num-envs 8", "was begun without --num-envs 8")],
+)
+@pytest.mark.parametrize("kind", ["sync", "native"])
+def test_ppo_is_not_made_longer_by_other_rollouts(tmp_path, flag, why, kind):
+    folder = run("ppo", *SMALL["ppo"], *COMMON, "--vectorization", kind, "--model-dir", tmp_path)
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(UsageError, match=why):
+        run("ppo", "--resume", folder, "--steps", 9999, *flag.split())
+    assert (folder / "config.json").read_bytes() == before
+    run("ppo", "--resume", folder, "--steps", 2816)
+
+
+def test_a_run_that_is_made_to_end_where_it_stands_is_evaluated_there(tmp_path):
+    """Its last evaluation, and the weights that are tested, may not be older than it is."""
+    flags = [*map(str, [*SMALL["dqn"], *COMMON]), "--model-dir", str(tmp_path)]
+    trainer = set_up(parse(train_dqn.Config, flags, ""))
+    step = trainer.train_step
+    trainer.train_step = lambda batch: (setattr(trainer.signals, "received", int(trainer.step == 5) * 2), step(batch))[
+        1
+    ]
+    with pytest.raises(Interrupted):
+        trainer.train()
+    assert not trainer.history
+    folder = run("dqn", "--resume", trainer.folder, "--steps", trainer.env_steps)
+    assert [entry["step"] for entry in results(folder)["history"]] == [trainer.env_steps]
+
+
+def test_flags_that_an_older_run_lacks_are_what_they_were(tmp_path):
+    """Since there is --reward-scale, and "never" of --target-kl need not be the default."""
+    flags = ["--env", "CarRacing-v3", "--dry-run", "--num-envs", "1", "--model-dir", str(tmp_path)]
+    new = parse(train_ppo.Config, flags, "")
+    assert (new.reward_scale, new.target_kl) == (0.02, 0.03)
+    never = parse(train_ppo.Config, [*flags, "--target-kl", "inf"], "")
+    assert never.target_kl is None
+    old = never.as_dict()
+    del old["reward_scale"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text(json.dumps(old), encoding="utf-8")
+    again = parse(train_ppo.Config, ["--resume", str(tmp_path / "old")], "")
+    assert (again.reward_scale, again.target_kl) == (1.0, None)
+    assert changed_flags(again, tmp_path / "old") == []
+    assert "Infinity" not in json.dumps(again.as_dict())
 
 
 def test_the_processors_time_goes_on_over_a_resume_and_counts_from_zero_in_an_older_run(tmp_path):

@@ -314,6 +314,25 @@ def test_ppo_learns_from_scaled_rewards_and_reports_the_environments(tmp_path):
     assert torch.equal(whole[1], scaled[1])
 
 
+def test_before_the_first_update_the_policy_is_the_one_that_collected_also_in_bf16(tmp_path):
+    trainer = ppo(tmp_path, precision="bf16")
+    trainer.open()
+    trainer.begin()
+    rollout = trainer.estimate(trainer.collect())
+    with trainer.autocast:
+        outputs, _ = trainer.forward(rollout[0])
+    assert torch.equal(trainer.model.log_probs(outputs.float(), rollout[1]), rollout[2])
+    assert trainer.compare(rollout)["approx_kl"] == 0
+
+
+def test_dqn_waits_for_the_first_transition(tmp_path):
+    """Returns of many steps may be incomplete when learning is to start, as after a resume."""
+    trainer = dqn(tmp_path, steps=40, learning_starts=20, n_step=20, num_envs=1)
+    trainer.config.learning_starts = 2
+    trainer.train()
+    assert trainer.step > 0
+
+
 def test_ppo_uses_every_row_once_an_epoch(tmp_path):
     trainer = ppo(tmp_path)
     rows = torch.arange(37)

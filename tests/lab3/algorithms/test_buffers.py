@@ -87,6 +87,18 @@ def test_the_oldest_transitions_make_room_and_the_state_survives():
         ReplayBuffer(3, 1, np.zeros((1, 2), np.float32), gamma=0.9).load_state_dict(filled(7).state_dict())
 
 
+def test_a_memory_that_is_just_full_goes_on_at_its_beginning():
+    whole = ReplayBuffer(10, 1, np.zeros((1, 2), np.float32), 0.9, 1)
+    step = np.zeros((1, 2), np.float32), np.array([0]), np.array([1.0])
+    ends = np.array([False]), np.array([False]), np.array([True])
+    for _ in range(4):
+        whole.add(*step, step[0], *ends)
+    exact = ReplayBuffer(4, 1, np.zeros((1, 2), np.float32), 0.9, 1)
+    exact.load_state_dict(whole.state_dict())
+    exact.add(*step, step[0], *ends)
+    assert (exact.size, exact.next) == (4, 1)
+
+
 def test_every_transition_is_a_true_one():
     envs = vector.make("Counting-v0", 3, seed=0)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
