@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lab1.engine import distributed
 from lab1.engine.config import require
-from lab1.engine.distributed import StandIn, has_share, own_share
+from lab1.engine.distributed import StandIn, from_first_process, has_share, own_share
 from lab1.engine.metrics import bootstrap_interval, mean_interval
 from lab1.engine.randomness import random_generator
 from lab2.tasks.batches import TextBatches, encode
@@ -137,10 +137,12 @@ class RetrievalTrainer(TaskTrainer):
         return info_nce(queries.float(), documents.float(), relevant.to(self.device), self.config.temperature)
 
     def report(self, batches: Iterable) -> dict[str, Any]:
-        if distributed.rank() > 0:
-            return {}
-        self.model.eval()
-        return super().report(batches) | self.search()
+        """What the first process finds, in every process: the others wait for its search."""
+        found: dict[str, Any] = {}
+        if distributed.rank() == 0:
+            self.model.eval()
+            found = super().report(batches) | self.search()
+        return from_first_process(found)
 
 
 def hold_out(judgements: Judgements, share: float, seed: int) -> tuple[Judgements, Judgements]:

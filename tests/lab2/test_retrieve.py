@@ -6,13 +6,15 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from lab1.engine.config import Interrupted, UsageError
+from lab1.engine.config import REPOSITORY, Interrupted, UsageError
 from lab2 import retrieve
 from lab2.tasks import ranking, retrieval, tiny
 from lab2.tasks.encoders import load_tokenizer
@@ -266,6 +268,16 @@ def test_end_to_end(run_script, tmp_path):
     tuned = tmp_path / "model" / "dry-run-retrieve-tiny-search-tiny-bert-finetune-seed0"
     assert torch.load(tuned / "last.pt", weights_only=True)["step"] == 2  # two epochs of one batch
     assert json.loads((tuned / "results.json").read_text(encoding="utf-8"))["test"]["trainable_parameters"] > 0
+
+
+def test_under_torchrun_the_first_process_searches_and_the_others_wait(places, tmp_path):
+    flags = ["--finetune", "--dry-run", "--dataset", "deeds", "--model", "bert", "--data-dir", places]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    script = [REPOSITORY / "lab2" / "retrieve.py", *flags, "--model-dir", tmp_path]
+    done = subprocess.run([sys.executable, *torchrun, *script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("hybrid - dense") == 1
+    assert 0 <= results(tmp_path)["test"]["hybrid"]["ndcg@10"] <= 1
 
 
 def test_missing_documents_are_never_drawn_and_never_found(places, tmp_path, data):
