@@ -167,6 +167,7 @@ def main(config: Config) -> dict[str, Any]:
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
     kind = None if config.control == "length-only" else "bert" if config.method == "finetune" else "gpt2"
+    runs.name_in_full(config)
     runs.use_tiny(config, "choices", kind)
     data = choices.load_choices(config.dataset, config.data_folder(), not config.dry_run)
     data = data.thinned(3 * config.batch_size) if config.dry_run else data

@@ -196,6 +196,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     device, count = prepare(config), min(config.workers, len(config.method))
     require(count == 1 or distributed.world_size() == 1, "--workers: methods run side by side without torchrun")
     config.precision = find_precision(config.precision, device)
+    runs.name_in_full(config)
     runs.use_tiny(config, data="texts", model="bert" if set(config.method) != {"tfidf"} else None)
     name = load_data(config.dataset, config.data_folder(), not config.dry_run).name
     jobs = [(method, dataclasses.replace(config, method=(method,))) for method in config.method]

@@ -19,18 +19,20 @@ os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", str(NETWORK_SECONDS))
 
 
 def locate(name: str, data_folder: Path) -> Path | None:
-    """The folder or file that a name stands for: its path, or its last part under ``data_folder``; None where there is
-    none, so that it can only be a name of the hub.
+    """The folder or file that a name stands for: its path, or, of ``name`` and ``owner/name``, what is called so under
+    ``data_folder``; None where there is none, so that it can only be a name of the hub.
 
     Raises:
         UsageError: where there is none and it cannot be a name of the hub either.
     """
-    for place in (Path(os.path.expanduser(name)), data_folder / Path(name).name):
-        if place.exists() and Path(name).name:
-            return place
+    path = Path(os.path.expanduser(name))
+    if path.exists() and Path(name).name:
+        return path
+    # A path that leads nowhere is a slip, though data_folder may hold something whose name is its last part.
     known = len(Path(name).parts) in (1, 2) and not Path(name).is_absolute() and not name.startswith((".", "~"))
     require(known, f"no folder or file {name}")
-    return None
+    place = data_folder / Path(name).name
+    return place if place.exists() else None
 
 
 def require_hub(name: str, data_folder: Path, download: bool = True, short: str | None = None) -> None:

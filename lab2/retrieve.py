@@ -78,6 +78,7 @@ def main(config: Config) -> dict[str, Any]:
 
     device = prepare(config)
     config.precision = find_precision(config.precision, device)
+    runs.name_in_full(config)
     runs.use_tiny(config, "search", "bert")
     places = config.data_folder(), not config.dry_run
     data = load_search(config.dataset, *places)

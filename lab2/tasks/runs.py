@@ -1,5 +1,6 @@
 """What the scripts with encoders share: dry runs without a download, runs that no Trainer writes, tables of runs."""
 
+import os
 import statistics
 import sys
 from collections import defaultdict
@@ -10,6 +11,7 @@ from typing import Any
 from lab1.engine.config import RunConfig, UsageError
 from lab1.engine.figures import experiments
 from lab1.engine.files import read_object, that_fit
+from lab1.engine.unfinished import read_settings
 
 
 def use_tiny(config: RunConfig, data: str | None = None, model: str | None = None) -> None:
@@ -36,6 +38,17 @@ def use_tiny(config: RunConfig, data: str | None = None, model: str | None = Non
             writers[kind](place) if flag == "dataset" else tiny.write_model(place, kind=kind)
         print(f"{name} is not on the disk: this dry run takes {place}, which teaches nothing", file=sys.stderr)
         setattr(config, flag, place.name)
+
+
+def name_in_full(config: RunConfig) -> None:
+    """Let ``dataset`` and ``model``, where they are folders or files, be absolute paths: ``--resume`` may come from
+    another folder. What an older run to resume calls otherwise stays as it is there."""
+    before = {} if config.resume in (None, "auto") else read_settings(Path(config.resume))
+    for flag in ("dataset", "model"):
+        name = getattr(config, flag)
+        path = Path(os.path.expanduser(name))
+        if Path(name).name and path.exists() and before.get(flag) != name:
+            setattr(config, flag, str(path.resolve()))
 
 
 def write_run(config: RunConfig, device, results: dict[str, Any], draw: Callable[[], Any] | None = None) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -248,6 +249,22 @@ def test_interrupted_and_resumed_it_ends_the_same(places, tmp_path, monkeypatch)
     first, second = results(tmp_path / "whole"), results(tmp_path / "parts")
     assert first["history"] == second["history"]
     assert first["test"] == second["test"]
+
+
+def test_a_run_is_resumed_from_any_folder(places, tmp_path, monkeypatch):
+    """Also where the data folder holds a set of the same name."""
+    corpus, model = (shutil.copytree(places / name, tmp_path / "corp" / name) for name in ("mood", "bert"))
+    monkeypatch.chdir(tmp_path)
+    settings = {"dataset": "corp/mood", "model": "corp/bert"}
+    classify_text.main(config(places, tmp_path / "runs", "finetune", epochs=1, **settings))
+    (folder,) = (tmp_path / "runs").iterdir()
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (written["dataset"], written["model"]) == (str(corpus.resolve()), str(model.resolve()))
+    # Runs of earlier versions hold what was typed.
+    (folder / "config.json").write_text(json.dumps(written | settings), encoding="utf-8")
+    classify_text.main(config(places, tmp_path / "runs", "finetune", epochs=2, resume=str(folder), **settings))
+    assert results(tmp_path / "runs")["epochs"] == 2
+    assert results(tmp_path / "runs")["config"]["dataset"] == "corp/mood"
 
 
 def test_every_method_end_to_end(run_script, tmp_path):

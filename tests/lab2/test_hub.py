@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from lab1.engine.config import UsageError
+from lab2 import hub
 from lab2.models import GPT
 from lab2.tasks import encoders, likelihood, tiny
 
@@ -96,6 +97,18 @@ def test_weights_that_are_missing_are_not_made_up(models, tmp_path):
     assert whole.startswith(" lacks 1 of its weights, such as bert.embeddings.word_embeddings.weight: ")
     # A new head is what fine-tuning begins with.
     assert load_everything(models / "bert", "bert") == ["classifier"]
+
+
+def test_a_path_that_leads_nowhere_is_nothing_else_of_its_last_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "data" / "mood"
+    place.mkdir(parents=True)
+    for name in ("mood", "somebody/mood", str(place), "data/mood", "./data/mood"):
+        assert hub.locate(name, place.parent).resolve() == place
+    for name in ("/nowhere/mood", "./mood", "../mood", "~/nowhere/mood", "some/folder/mood"):
+        with pytest.raises(UsageError, match=f"no folder or file {name}"):
+            hub.locate(name, place.parent)
+    assert hub.locate("somebody/else", place.parent) is None
 
 
 def test_a_tokenizer_of_another_model(models, tmp_path):
