@@ -8,7 +8,7 @@ Expect:   a test return of 262 on LunarLander-v3, the mean of five seeds between
     python lab3/train_ppo.py --env NavigationGoal-v0     exercise 3.3: 500,000 steps, a minute: 90
     python lab3/train_ppo.py --env Pendulum-v1           continuous actions, normally distributed
     python lab3/train_ppo.py --env Pendulum-v1 --policy beta     between their bounds (Chou et al. 2017)
-    python lab3/train_ppo.py --env CarRacing-v3          from frames, an hour or more: 739
+    python lab3/train_ppo.py --env CarRacing-v3          from frames, three quarters of an hour: 838
     tensorboard --logdir lab3/model
 
 TensorBoard shows the returns of training and of greedy evaluation, and how the updates go: approx kl and clip fraction
