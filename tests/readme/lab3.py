@@ -318,7 +318,9 @@ def ppo(page: Page) -> None:
     row = *mean_sd(returns("ppo-CarRacing-v3")), fmean(each(cars, "steps")), min(minutes), max(minutes)
     page.table("Exercise 3.2", "| CarRacing-v3 |", lambda label: row)
     seeds = [car["config"]["seed"] for car in cars]
-    page.says("The three seeds, {} to {}, reach {}, {} and {}; every", seeds[0], seeds[-1], *returns("ppo-CarRacing-v3"))
+    page.says(
+        "The three seeds, {} to {}, reach {}, {} and {}; every", seeds[0], seeds[-1], *returns("ppo-CarRacing-v3")
+    )
     page.leave("the seed that settings were chosen on", r"chosen on seed 0, by\s+evaluations")
     curve = [fmean(each(now, "return")) for now in zip(*each_history(cars), strict=True)]
     page.says("Their mean is {} when half of the decisions are made, and {} at the end", curve[4], curve[-1])
