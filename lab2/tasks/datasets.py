@@ -5,8 +5,10 @@ A data set is a folder, a file, a folder under data/, or a name of the hub.
 """
 
 import dataclasses
+import json
 import re
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,9 @@ class TaskData:
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
-        """What ``results.json`` says of the data."""
-        return {"dataset": self.name, "parts": self.sources}
+        """What ``results.json`` and checkpoints say of the data; the checksum is of every text and label."""
+        parts = [(items, labels.tolist()) for items, labels in self.parts.values()]
+        return {"dataset": self.name, "parts": self.sources, "checksum": zlib.crc32(json.dumps(parts).encode())}
 
     def thinned(self, count: int) -> "TaskData":
         """At most ``count`` examples of each part, spread evenly over it, as many sets are sorted by label: for a dry

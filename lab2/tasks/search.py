@@ -1,8 +1,10 @@
 """Collections to search, in BEIR's format: documents, queries, and which documents were judged to answer which."""
 
 import dataclasses
+import json
 import math
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,11 @@ class SearchData:
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
-        """What ``results.json`` says of the data."""
-        return {"dataset": self.name} | ({"unknown_documents": self.unknown} if self.unknown else {})
+        """What ``results.json`` and checkpoints say of the data; the checksum is of all documents, queries and
+        judgements."""
+        checksum = zlib.crc32(json.dumps([self.documents, self.queries, self.judgements]).encode())
+        found = {"dataset": self.name, "checksum": checksum}
+        return found | ({"unknown_documents": self.unknown} if self.unknown else {})
 
     def head(self, queries: int, documents: int) -> "SearchData":
         """The first queries of each part, and the documents judged for them with the first of the others."""

@@ -267,6 +267,26 @@ def test_a_run_is_resumed_from_any_folder(places, tmp_path, monkeypatch):
     assert results(tmp_path / "runs")["config"]["dataset"] == "corp/mood"
 
 
+def test_a_run_does_not_go_on_with_other_files_of_the_same_name(places, tmp_path, monkeypatch):
+    corpus = shutil.copytree(places / "mood", tmp_path / "mood")
+    first = config(places, tmp_path / "runs", "finetune", epochs=1, dataset=str(corpus))
+    classify_text.main(first)
+    (folder,) = (tmp_path / "runs").iterdir()
+    monkeypatch.setattr(TaskData, "about", lambda data: {"dataset": data.name, "parts": data.sources})
+    classify_text.main(dataclasses.replace(first, model_dir=tmp_path / "older"))
+    monkeypatch.undo()
+
+    train = corpus / "train.csv"
+    train.write_text(train.read_text(encoding="utf-8").replace("sad toy", "glad toy", 1), encoding="utf-8")
+    classify_text.load_data.cache_clear()
+    with pytest.raises(UsageError, match="other files: .* was begun with other data"):
+        classify_text.main(dataclasses.replace(first, epochs=2, resume=str(folder)))
+    # Runs of earlier versions do not tell.
+    (folder,) = (tmp_path / "older").iterdir()
+    classify_text.main(dataclasses.replace(first, epochs=2, model_dir=tmp_path / "older", resume=str(folder)))
+    assert results(tmp_path / "older")["epochs"] == 2
+
+
 def test_every_method_end_to_end(run_script, tmp_path):
     done = run_script(
         "lab2/classify_text.py",

@@ -41,6 +41,24 @@ def test_a_folder_of_csv(tmp_path):
     assert data.thinned(30).parts["validation"][0] == data.parts["validation"][0]
 
 
+def test_every_text_and_label_counts_in_the_checksum(tmp_path):
+    load = {"texts": datasets.load_texts, "choices": load_choices, "search": load_search}
+    changes = {
+        "texts": [("test.csv", "cold", "bold"), ("train.csv", ",0", ",1")],
+        "choices": [("train.jsonl", "burns", "turns"), ("validation.jsonl", "pilot", "pirate")],
+        "search": [("corpus.jsonl", "sad", "mad"), ("queries.jsonl", "warm", "wan"), ("qrels/train.tsv", "\t2", "\t1")],
+    }
+    for kind, found in changes.items():
+        folder = getattr(tiny, f"write_{kind}")(tmp_path / kind)
+        checksums = [load[kind](str(folder), tmp_path).about()["checksum"]]
+        assert load[kind](str(folder), tmp_path).about()["checksum"] == checksums[0]
+        for file, before, after in found:
+            text = (folder / file).read_text(encoding="utf-8")
+            (folder / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+            checksums.append(load[kind](str(folder), tmp_path).about()["checksum"])
+        assert len(set(checksums)) == len(checksums)
+
+
 def test_texts_with_commas_and_quotes_and_labels_in_words(tmp_path):
     lines = ["text,label", '"good, ""very"" good",pos', "bad,neg", "so so,mid"] * 20
     (tmp_path / "train.csv").write_text(
