@@ -135,13 +135,15 @@ def count_tokens(config: Config, parts: dict[str, str], whole: str, download: bo
 
 def passages(config: Config, encoded: list[int]):
     """Prompts ``[samples, P]`` from places spread evenly over the test part, and what follows there
-    ``[samples, length]``."""
+    ``[samples, length]``; fewer where so many would overlap, and be counted as repetitions of each other."""
     import torch
 
     each = config.prompt_tokens + config.length
     room = len(encoded) - each
     require(room >= 0, f"the text's test part has {len(encoded)} tokens: prompt and length together are {each}")
-    starts = [room * number // max(1, config.samples - 1) for number in range(config.samples)]
+    if (count := min(config.samples, len(encoded) // each)) < config.samples:
+        print(f"The text's test part, {len(encoded)} tokens, has room for {count} passages.", file=sys.stderr)
+    starts = [room * number // max(1, count - 1) for number in range(count)]
     rows = torch.tensor([encoded[start : start + each] for start in starts])
     return rows[:, : config.prompt_tokens], rows[:, config.prompt_tokens :]
 
@@ -160,7 +162,7 @@ def main(config: Config) -> dict[str, Any]:
         config.samples, config.length = min(config.samples, 2), min(config.length, 20)
     device, download = prepare(config), not config.dry_run
     model, tokenizer, source = load_model(config, device, download)
-    corpus, lengths, written = None, {}, {}
+    corpus, follows, lengths, written = None, None, {}, {}
     if config.prompt is not None:
         prompt = tokenizer.encode(config.prompt)
         require(len(prompt) > 0, f"--prompt {config.prompt!r}: the tokenizer makes nothing of it; give it a word")
@@ -175,12 +177,14 @@ def main(config: Config) -> dict[str, Any]:
         parts = corpus.parts()
         lengths = count_tokens(config, parts, corpus.text, download)
         print(decoding.token_table(lengths), flush=True)
-        places, follows = passages(config, tokenizer.encode(parts["test"]))
-        prompts = places if config.prompt is None else prompts
+        encoded = tokenizer.encode(parts["test"])
+        if config.prompt is None or len(encoded) >= config.prompt_tokens + config.length:
+            places, follows = passages(config, encoded)
+            prompts = places if config.prompt is None else prompts
     for name, way in decoding.strategies(config.temperature, config.top_k, config.top_p).items():
         rows = models.write(model, prompts.to(device), config.length, way, config.seed)
         written[name] = [tokenizer.decode(row) for row in rows.tolist()]
-    if corpus is not None:
+    if follows is not None:
         written["the text itself"] = [tokenizer.decode(row) for row in follows.tolist()]
     found = {name: decoding.measures(texts, config.prompt is None) for name, texts in written.items()}
 

@@ -271,11 +271,18 @@ def write(model: Any, prompts: Tensor, length: int, settings: dict[str, Any], se
     torch.manual_seed(seed)
     options = {"do_sample": not settings.get("greedy", False), "min_new_tokens": length, "max_new_tokens": length}
     if options["do_sample"]:
-        # All said by name: transformers has a top-k of 50 unless told otherwise, and a model may bring others.
+        # All said by name: transformers has a top-k of 50 unless told otherwise.
         options |= {"temperature": settings.get("temperature", 1.0)}
         options |= {"top_k": settings.get("top_k", 0), "top_p": settings.get("top_p", 1.0)}
-    everything = torch.ones_like(prompts)
-    return model.generate(prompts, attention_mask=everything, pad_token_id=0, **options)[:, prompts.shape[1] :]
+    from transformers import GenerationConfig
+
+    # Of the model's own settings its end of text alone: others, such as a penalty on repetition, would count here.
+    own, everything = model.generation_config, torch.ones_like(prompts)
+    model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=0)
+    try:
+        return model.generate(prompts, attention_mask=everything, **options)[:, prompts.shape[1] :]
+    finally:
+        model.generation_config = own
 
 
 def transposed(name: str, weight: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Exercise 2: measures worked out by hand, ways of decoding, and the script with our GPT and transformers'."""
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -59,6 +60,16 @@ def test_lengths_by_hand():
         "lines": [[3, 3], [2, 2]],
     }
     assert "1.00" in decoding.token_table({"characters": found})
+
+
+def test_what_a_model_brings_along_for_decoding_does_not_count(places):
+    """Many instruct models bring a penalty on repetition, which is what is measured here."""
+    plain, penal = (AutoModelForCausalLM.from_pretrained(places / "gpt2").eval() for _ in range(2))
+    penal.generation_config.repetition_penalty, penal.generation_config.no_repeat_ngram_size = 5.0, 2
+    prompts = torch.tensor([[5, 1, 7], [4, 9, 6]])
+    for way in decoding.strategies(0.5, 3, 0.7).values():
+        assert torch.equal(*(models.write(model, prompts, 20, way, 3) for model in (plain, penal)))
+    assert penal.generation_config.repetition_penalty == 5.0
 
 
 def test_ours_and_theirs_decode_alike(tmp_path):
@@ -200,6 +211,24 @@ def test_a_model_of_transformers(places, tmp_path):
     config.prompt, config.length = None, 126
     with pytest.raises(UsageError, match="reads 128 tokens: --prompt-tokens and --length together are 130"):
         generate.main(config)
+
+
+def test_passages_do_not_overlap(places, capsys):
+    """What two of them share would count as a repetition."""
+    config = generate.Config(samples=10, prompt_tokens=4, length=6)
+    starts, follows = generate.passages(config, list(range(35)))
+    assert starts.shape == (3, 4) and follows.shape == (3, 6)
+    assert len({*starts.flatten().tolist(), *follows.flatten().tolist()}) == 30
+    assert "35 tokens, has room for 3 passages" in capsys.readouterr().err
+    assert len(generate.passages(config, list(range(100)))[0]) == 10
+    assert capsys.readouterr().err == ""
+
+
+def test_beside_a_prompt_a_short_text_is_left_out(places, tmp_path):
+    text = str(places / "mood.txt")
+    config = generate.Config(model="gpt2", prompt="the cook", text=text, dry_run=True, samples=1, length=20)
+    config = dataclasses.replace(config, prompt_tokens=10**6, model_dir=tmp_path, data_dir=places)
+    assert "the text itself" not in generate.main(config)["decoding"]
 
 
 def test_a_prompt_of_which_nothing_is_left_is_refused(tmp_path, monkeypatch):
