@@ -46,6 +46,7 @@ class LanguageModelTrainer(Trainer):
 
     max_gradient_norm = 1.0
     counted = "tokens"
+    counted_by = ("--batch-size", "--preset")  # a preset says what flags are, and these are the run's own
 
     def __init__(self, model: GPT, config, about: dict[str, Any], tokenizer: Tokenizer, prompt: list[int]):
         """Args:
@@ -101,6 +102,8 @@ class LanguageModelTrainer(Trainer):
         adam = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         if not by_muon:
             return adam
+        known = hasattr(torch.optim, "Muon")
+        require(known, f"torch {torch.__version__} has no Muon; use torch 2.9 or newer, or add --without muon")
         return Together(adam, torch.optim.Muon(by_muon, rate, decay, adjust_lr_fn="match_rms_adamw"))
 
     def train_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

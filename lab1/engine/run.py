@@ -26,7 +26,7 @@ class Run:
     folder: Path | None = None
     over = False  # whether it was resumed though it is finished: its results stand, and nothing of it is touched
     charted = ("loss", "accuracy")  # what TensorBoard shows of training beside validation
-    counted_by = ("--batch-size",)  # flags that the steps done, and those to do, are counted by
+    counted_by = ("--batch-size",)  # flags that what is done goes by: its steps are counted in batches
 
     def settings(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
@@ -131,7 +131,7 @@ class Run:
             changed = finished.changed_flags(self.config, self.folder)
             counted = ", ".join(flag for flag in changed if flag.split()[0] in self.counted_by)
             again = "leave out --resume to train a new run"
-            require(not counted, f"{counted}: {shown} counts what it has done by another one; {again}")
+            require(not counted, f"{counted}: {shown} has gone by another so far; {again}")
             trained = self.finished()
             self.say(f"{shown} has been trained, and is tested now" if trained else f"resuming {shown} {self.where()}")
 

@@ -89,6 +89,10 @@ def load_encoder(
         ignore_mismatched_sizes=True,  # a head of another number of classes is made anew
         **options,
     )
+    both = getattr(network.config, "is_encoder_decoder", False)
+    require(not both, f"--model {name}: it is an encoder and a decoder; an encoder alone is needed, such as BERT")
+    if getattr(network.config, "pad_token_id", None) is None:  # as load_tokenizer does: GPT-2's family has none
+        network.config.pad_token_id = network.config.eos_token_id
     if task == "features" and getattr(network, "pooler", None) is not None:
         network.pooler.requires_grad_(False)  # nothing here uses it
     return Encoder(network, task), sorted({key.rsplit(".", 1)[0] for key in new})

@@ -102,7 +102,9 @@ def ending_scores(
         ids, counted = inputs["input_ids"], inputs["ending"][:, 1:]
         with autocast(device, precision):
             logits = model.logits(ids)[:, :-1]
-        each = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0] * counted
+        # Not log_softmax, which would hold as much again as the logits.
+        chosen = logits.gather(-1, ids[:, 1:, None])[..., 0].float()
+        each = (chosen - logits.float().logsumexp(-1)) * counted
         total = each.sum(-1).cpu()
         questions, places = there.nonzero(as_tuple=True)
         found["sum"][rows[questions], places] = total

@@ -99,7 +99,7 @@ def read_runs(folder: Path, script: str, dataset: str, dry_run: bool) -> list[di
 # Flags that mean nothing to a method: two runs that differ in these alone are of one command.
 ENCODER = ("epochs", "batch_size", "learning_rate", "weight_decay", "patience", "select", "lora_rank")
 WITHOUT_MEANING = {
-    "tfidf": (*ENCODER, "model", "max_length", "layer", "pooling", "classifier"),
+    "tfidf": (*ENCODER, "model", "max_length", "layer", "pooling"),
     "features": ENCODER,
     "finetune": ("layer", "pooling", "classifier", "lora_rank"),
     "lora": ("layer", "pooling", "classifier"),

@@ -36,6 +36,7 @@ class TaskTrainer(Trainer):
     """Fine-tunes an encoder. Batches are ``lab2.tasks.batches.TextBatches``."""
 
     max_gradient_norm = 1.0
+    counted_by = ("--batch-size", "--select")  # an accuracy cannot be compared with a loss
 
     def __init__(
         self,

@@ -279,7 +279,7 @@ def test_a_run_does_not_go_on_with_other_files_of_the_same_name(places, tmp_path
     train = corpus / "train.csv"
     train.write_text(train.read_text(encoding="utf-8").replace("sad toy", "glad toy", 1), encoding="utf-8")
     classify_text.load_data.cache_clear()
-    with pytest.raises(UsageError, match="other files: .* was begun with other data"):
+    with pytest.raises(UsageError, match=r"other files: .* was begun with other data"):
         classify_text.main(dataclasses.replace(first, epochs=2, resume=str(folder)))
     # Runs of earlier versions do not tell.
     (folder,) = (tmp_path / "older").iterdir()
@@ -434,6 +434,38 @@ def test_of_a_command_that_was_given_again_the_newest_run_counts():
         ([eight[1]], "lora rank 8"),
         ([other], "lora rank 4"),
     ]
+
+
+def test_a_run_is_selected_by_one_measure(places, tmp_path):
+    first = config(places, tmp_path, "finetune", epochs=1, select="accuracy")
+    classify_text.main(first)
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(UsageError, match=r"--select loss: .* has gone by another so far"):
+        classify_text.main(dataclasses.replace(first, epochs=2, select="loss", resume=str(folder)))
+
+
+def test_a_decoder_without_a_padding_token_takes_its_end_of_text(places, tmp_path):
+    folder = tiny.write_model(tmp_path / "gpt2", kind="gpt2")
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings["pad_token_id"] = None
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    encoder, _ = encoders.load_encoder(str(folder), "classification", tmp_path, torch.device("cpu"), classes=2)
+    tokens = torch.tensor([[5, 6, 7], [5, 6, settings["eos_token_id"]]])
+    logits = encoder.network(input_ids=tokens, attention_mask=torch.tensor([[1, 1, 1], [1, 1, 0]])).logits
+    assert logits.shape == (2, 2)
+
+
+def test_an_encoder_with_a_decoder_is_refused(tmp_path):
+    size = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    transformers.T5Model(transformers.T5Config(**size)).save_pretrained(tmp_path / "t5")
+    with pytest.raises(UsageError, match="it is an encoder and a decoder; an encoder alone is needed"):
+        encoders.load_encoder(str(tmp_path / "t5"), "features", tmp_path, torch.device("cpu"))
+
+
+def test_a_classifier_that_was_asked_for_is_not_the_one_that_validation_chose():
+    chosen, forced = a_run("tfidf", 0.8, classifier=None), a_run("tfidf", 0.6, classifier="svm")
+    rows = runs.classification_rows([chosen, forced])
+    assert [(row["same"], row["flags"]) for row in rows] == [([chosen], ""), ([forced], "classifier svm")]
 
 
 def test_flags_that_cannot_be_used(run_script, tmp_path):

@@ -184,7 +184,7 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
 
 @pytest.mark.parametrize(
     ("flag", "why"),
-    [("--rollout 64", "counts what it has done by another one"), ("--num-envs 8", "was begun without --num-envs 8")],
+    [("--rollout 64", "has gone by another so far"), ("--num-envs 8", "was begun without --num-envs 8")],
 )
 @pytest.mark.parametrize("kind", ["sync", "native"])
 def test_ppo_is_not_made_longer_by_other_rollouts(tmp_path, flag, why, kind):

@@ -175,8 +175,10 @@ def test_a_hidden_test_set_is_never_scored(tmp_path, capsys):
         data = found(tmp_path, *train, validation=held_out, test=secret)
         said = "set hides the labels of its test part: here validation is a tenth of train and test is its validation"
         assert capsys.readouterr().err == f"{said} part\n"
-        assert data.about() == {
+        about = data.about()
+        assert about == {
             "dataset": "set",
+            "checksum": about["checksum"],
             "parts": {"train": "train", "validation": "a tenth of train", "test": "validation"},
         }
         assert data.parts["test"][0] == [("held out", TEXTS)]
