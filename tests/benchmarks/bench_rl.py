@@ -90,6 +90,7 @@ def peer_ppo(flags: dict[str, Any]):
     config = train_ppo.Config(**flags)
 
     def train(seed: int):
+        torch.set_flush_denormal(False)  # our DQN sets it, in this process, too
         envs = make_vec_env(ENV, config.num_envs, seed=seed)
         learner = PPO(
             "MlpPolicy",
@@ -106,7 +107,8 @@ def peer_ppo(flags: dict[str, Any]):
             seed=seed,
             device="cpu",
         )
-        learner.learn(config.steps)
+        rows = config.rollout * config.num_envs
+        learner.learn(config.steps // rows * rows)  # whole rollouts, as ours: it would begin another one
         return learner.num_timesteps, lambda seen: learner.predict(seen, deterministic=True)[0]
 
     return train
@@ -120,6 +122,7 @@ def peer_dqn(flags: dict[str, Any]):
     config = train_dqn.Config(**flags)
 
     def train(seed: int):
+        torch.set_flush_denormal(False)
         learner = DQN(
             "MlpPolicy",
             make_vec_env(ENV, config.num_envs, seed=seed),
@@ -134,7 +137,7 @@ def peer_dqn(flags: dict[str, Any]):
             target_update_interval=config.target_every,
             exploration_fraction=config.exploration,
             exploration_final_eps=config.final_epsilon,
-            policy_kwargs={"net_arch": list(config.hidden)},
+            policy_kwargs={"net_arch": list(config.hidden), "optimizer_kwargs": {"eps": 1e-5}},
             seed=seed,
             device="cpu",
         )
