@@ -156,11 +156,10 @@ class Run:
             f"{', '.join(mixed)}: {finished.shown(self.folder)} was begun with other data, and its results would be of "
             "a mixture; leave out --resume to train a new run",
         )
-        # Networks of different kinds may have parameters of the same names and shapes.
-        same = _same_network(content.get("model"), describe(self.model))
-        why = f"it was begun without {', '.join(changed)}" if changed else "it was made otherwise"
-        require(same, f"{self.folder} does not fit this network: {why}")
         try:
+            # Networks of different kinds may have parameters of the same names and shapes.
+            if not _same_network(content.get("model"), describe(self.model)):
+                raise ValueError("it was made otherwise")
             self.model.load_state_dict(content["weights"])
             self.optimizer.load_state_dict(content["optimizer"])
             for name in PROGRESS:
@@ -172,7 +171,7 @@ class Run:
             if distributed.rank() < len(content["random_states"]):
                 checkpoint.restore_random_states(content["random_states"][distributed.rank()])
         except MISFITS as error:
-            why = why if changed else reason(error)
+            why = f"it was begun without {', '.join(changed)}" if changed else reason(error)
             raise UsageError(f"{self.folder} does not fit this network: {why}") from None
         flag, done = self.lasted()
         asked = getattr(self.config, flag)
@@ -306,13 +305,15 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _same_network(before: Any, now: dict[str, Any]) -> bool:
-    """Whether a checkpoint's network is this one, as far as it tells: older checkpoints do not, a class may have got
-    arguments since, and what other libraries write into a dictionary changes with their version."""
+    """Whether a checkpoint's network is this one, as far as it tells: older checkpoints do not, and a class may have
+    got arguments since. A number such as the dropout may change, as any flag may; and what other libraries write into
+    a dictionary changes with their version."""
     if not isinstance(before, dict):
         return True
     told, arguments = before.get("arguments") or {}, now["arguments"] or {}
-    plain = [name for name, value in told.items() if name in arguments and not isinstance(value, dict)]
-    return before["class"] == now["class"] and all(_alike(told[name], arguments[name]) for name in plain)
+    free = {name for each in (told, arguments) for name, value in each.items() if isinstance(value, float | dict)}
+    kept = (set(told) & set(arguments)) - free
+    return before["class"] == now["class"] and all(_alike(told[name], arguments[name]) for name in kept)
 
 
 # Flags that say what is learned from, and with what it is measured: split and order, too, come from the seed.

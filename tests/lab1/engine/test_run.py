@@ -238,6 +238,7 @@ def test_arguments_of_a_network_are_compared_as_far_as_both_tell():
     assert same({"sizes": (1, 2)}, {"sizes": [1, 2], "new": 3})
     assert not same({"sizes": (1, 2), "residual": False}, {"sizes": (1, 2), "residual": True})
     assert same({"config": {"version": 1}}, {"config": {"version": 2}})
+    assert same({"dropout": 0.0}, {"dropout": 0.1})
 
 
 def test_a_run_keeps_its_batch_size(tmp_path):
