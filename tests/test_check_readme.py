@@ -2,6 +2,7 @@
 
 import json
 import re
+from statistics import fmean
 
 import pytest
 
@@ -36,6 +37,21 @@ def test_a_changed_digit_is_found_and_put_right(name, place):
     line = text.count("\n", 0, start) + 1
     assert problem.startswith(f"{name}:{line}: {changed[start:end]} should be {text[start:end]} in: ")
     assert page.fixed() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "instead"),
+    [
+        ("lab1/README.md", "| 50 | ", "| 51 | "),
+        ("tests/benchmarks/README.md", "| DQN with targets of one step", "| QDN with targets of one step"),
+    ],
+)
+def test_a_mistyped_row_of_a_page_is_found(name, there, instead):
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    page = check(name, text.replace(there, instead, 1))
+    line = text.count("\n", 0, text.index(there)) + 1
+    (problem,) = page.problems
+    assert problem.startswith(f"{name}:{line}: no runs for the row ")
 
 
 TEXT = """# A page
@@ -92,7 +108,7 @@ def test_a_page_by_hand():
         ("# 98", "# 97", "page.md:14: 97 should be 98 in"),
         ("40 seconds", "60 seconds", "page.md:14: 60 should be about 27 in"),
         (" ± 0.2 %", " %", "page.md: 1 numbers and not 2 in the row 2"),
-        ("| 4 |", "| 5 |", "page.md: no runs for the row 5"),
+        ("| 4 |", "| 5 |", "page.md:8: no runs for the row 5: KeyError("),
         ("It gains", "It lost", "page.md: it does not say any more: gains {} points"),
         ("# A page", "# The page", "page.md: it does not have the heading A page any more"),
         ("| depth |", "| length |", "page.md: it does not have the table | depth | accuracy any more"),
@@ -102,6 +118,14 @@ def test_a_page_by_hand():
 def test_what_is_wrong_is_found(there, instead, found):
     (problem,) = checked(TEXT.replace(there, instead)).problems
     assert problem.startswith(found)
+
+
+@pytest.mark.parametrize("search", [lambda label: next(iter(())), int, lambda label: fmean(()), ROWS["2"].index])
+def test_a_row_that_fits_nothing_is_found(search):
+    page = Page("page.md", TEXT.replace("| 4 |", "| four |"))
+    page.table("A page", "| depth | accuracy", lambda label: ROWS.get(label) or search(label))
+    (problem,) = page.problems
+    assert problem.startswith("page.md:8: no runs for the row four: ")
 
 
 def test_a_number_that_nothing_accounts_for_is_found():

@@ -38,6 +38,9 @@ RULES = {
     "the 95 % of an interval": r"\b95 %(?= (?:confidence |bootstrap )?intervals?\b|[,)])",
 }
 
+# How a row says that no runs are its own: it looks in vain for what its first cells name.
+NO_RUNS = (FileNotFoundError, LookupError, ValueError, StopIteration, AssertionError)
+
 # What says how many a mean is over.
 COUNTED = (
     r"\bn = \d|\bover seeds \d|\|[^|\n]*\bseeds?\b[^|\n]*\|"
@@ -67,7 +70,7 @@ class Page:
         """One part of the page; a run that is not there, or lacks what is asked, is a problem like others."""
         try:
             check(self)
-        except (FileNotFoundError, LookupError) as error:
+        except NO_RUNS as error:
             self.problems.append(f"{self.name}: {check.__module__}.{check.__name__}: {error!r}")
 
     def says(self, template: str, *values: float) -> None:
@@ -99,13 +102,15 @@ class Page:
             if line.start() < lines or line[0].startswith("|---"):
                 continue
             cells = [(line.start() + cell.start(1), cell[1]) for cell in re.finditer(r"\|([^|\n]*)(?=\|)", line[0])]
-            above = [_plain(cell) or before for (_, cell), before in zip(cells, above, strict=False)]
             try:
+                first = cells[keys][0]
+                above = [_plain(cell) or before for (_, cell), before in zip(cells, above, strict=False)]
                 values = row(*above)
-            except (KeyError, FileNotFoundError, IndexError) as error:
-                self.problems.append(f"{self.name}: no runs for the row {' | '.join(above)}: {error!r}")
+            except NO_RUNS as error:
+                at = self.text.count("\n", 0, line.start()) + 1
+                self.problems.append(f"{self.name}:{at}: no runs for the row {' | '.join(above)}: {error!r}")
                 continue
-            self._compare_row(cells[0][0], cells[keys][0], line.end(), values, " | ".join(above))
+            self._compare_row(cells[0][0], first, line.end(), values, " | ".join(above))
         section = self.text[start : self._find(r"^#{1,3} |\Z", "an end", start)]
         names = re.findall(r"`([\w.*-]+)`", section)
         missing = [run for run in sorted(USED) if not any(fnmatch.fnmatchcase(run, name) for name in names)]
