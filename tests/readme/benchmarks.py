@@ -67,6 +67,11 @@ def result(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def version(found: dict[str, Any], library: str) -> str:
+    """The version of the other side, without what comes after its second number."""
+    return ".".join(found["environment"]["peers"][library].split(".")[:2])
+
+
 def unmeasured(name: str) -> str:
     command = f"python tests/benchmarks/{COMMANDS[name]} --json tests/benchmarks/results/{name}.json"
     return f"{UNTRACED}; measured by: {command}"
@@ -125,14 +130,16 @@ def rerun(page: Page) -> None:
 
 def mnist(page: Page, found: dict[str, Any]) -> None:
     flags, newer = found["flags"], result("mnist-amd")
-    ways = {
-        "this repository": "ours",
-        "torchvision, DataLoader, 0 workers, plain loop": "DataLoader, 0 workers",
-        "the same with 2 workers": "DataLoader, 2 workers",
-        "Lightning 2.6, as it comes": "Lightning",
-    }
 
-    def row_of(epoch: dict[str, Any], columns: Sequence[str]):
+    def row_of(one: dict[str, Any], columns: Sequence[str]):
+        epoch = one["epoch"]
+        ways = {
+            "this repository": "ours",
+            "torchvision, DataLoader, 0 workers, plain loop": "DataLoader, 0 workers",
+            "the same with 2 workers": "DataLoader, 2 workers",
+            f"Lightning {version(one, 'lightning')}, as it comes": "Lightning",
+        }
+
         def row(label: str):
             way = ways[label]
             return median(epoch["seconds"][way]), *[epoch[column][way] for column in columns if way in epoch[column]]
@@ -145,8 +152,8 @@ def mnist(page: Page, found: dict[str, Any]) -> None:
     page.says("Lightning | {} to {} times |", min(ratios), max(ratios))
     page.says("An epoch of {} images in batches of {}, the", 60_000, flags["batch_size"])
     page.says("two threads, median of {} rounds", flags["rounds"])
-    page.table("MNIST", "| | seconds an epoch", row_of(found["epoch"], ("ratio", "peak_mib")))
-    page.table("MNIST", "| AMD EPYC |", row_of(newer["epoch"], ("ratio",)))
+    page.table("MNIST", "| | seconds an epoch", row_of(found, ("ratio", "peak_mib")))
+    page.table("MNIST", "| AMD EPYC |", row_of(newer, ("ratio",)))
     accuracies, seconds = each(newer["user"], "accuracy", times=100), each(newer["user"], "seconds")
     page.says("five seeds reach {} to {} % test accuracy there after", min(accuracies), max(accuracies))
     page.says("there after {} to {} s of training", min(seconds), max(seconds))
@@ -231,16 +238,18 @@ def text(page: Page, found: dict[str, Any]) -> None:
 
 
 def rl(page: Page, found: dict[str, Any]) -> None:
+    cleanrl = result("cleanrl")
+    peer = f"Stable-Baselines3 {version(found, 'stable-baselines3')}"
     workloads = {
-        "PPO, Stable-Baselines3": found["PPO"],
-        "PPO with the settings of RL Baselines3 Zoo": found["zoo (PPO)"],
-        "PPO with the settings of CleanRL": (result("cleanrl") or {}).get("CleanRL's PPO"),
-        "DQN, ": found["DQN"],
-        "DQN with targets of one step": found["DQN without n-step returns"],
+        f"PPO, {peer}": found["PPO"],
+        f"PPO with the settings of RL Baselines3 Zoo, {peer}": found["zoo (PPO)"],
+        "PPO with the settings of CleanRL, its ppo.py, value loss not clipped": cleanrl and cleanrl["CleanRL's PPO"],
+        f"DQN, {peer}": found["DQN"],
+        f"DQN with targets of one step, {peer}": found["DQN without n-step returns"],
     }
 
     def row(label: str):
-        one = next(workload for start, workload in workloads.items() if label.startswith(start))
+        one = workloads[label]
         if one is None:
             return None
         single = [ratio for who, ratio in one["ratio"].items() if who == "ours, single environments"]
@@ -248,7 +257,7 @@ def rl(page: Page, found: dict[str, Any]) -> None:
         return one["rounds"], one["ratio"]["ours"], *single, *returns
 
     page.table("Reinforcement learning", "| rounds |", row)
-    if result("cleanrl") is None:
+    if cleanrl is None:
         page.leave(unmeasured("cleanrl"), r"^\| PPO with the settings of \[CleanRL\].*$")
     ratios = [
         ratio for one in workloads.values() if one for who, ratio in one["ratio"].items() if who.startswith("ours")

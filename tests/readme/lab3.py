@@ -231,7 +231,7 @@ def learning_rates(page: Page) -> None:
 
     def row(label: str, where: str):
         series = COMPARED[where.split(", ")[1]] + (f"-lr{label}" if label != "0.008" else "")
-        none, *others = (last(f"{series}/{way}") for way in (ways[:2] if "Intel" in where else ways))
+        none, *others = (last(numbered(f"{series}/{way}", where)) for way in (ways[:2] if "Intel" in where else ways))
         sds = [number for values in (none, *others) for number in mean_sd(values)]
         return *sds, *(number for values in others for number in paired_interval(values, none))
 
@@ -243,7 +243,15 @@ def learning_rates(page: Page) -> None:
 
 def baseline(label: str, where: str) -> str:
     """The runs of a baseline on one processor, which may have their number before it: ``20, Intel``."""
-    return f"{COMPARED[where.split(', ')[-1]]}/{REINFORCE[label]}"
+    return numbered(f"{COMPARED[where.split(', ')[-1]]}/{REINFORCE[label]}", where)
+
+
+def numbered(name: str, where: str) -> str:
+    """The name, if there are as many of these runs as stands before the processor."""
+    count, found = where.rpartition(", ")[0], len(runs(name))
+    if count and int(count) != found:
+        raise LookupError(f"{found} runs of {name}, not {count}")
+    return name
 
 
 def dqn(page: Page) -> None:

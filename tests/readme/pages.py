@@ -22,6 +22,7 @@ NUMERAL = r"(?:(?<![\w)\]])[-+])?(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?"
 WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 NUMBERS = {word: number for number, word in enumerate(WORDS)} | {"no": 0, "none": 0}
 PLACE = rf"({NUMERAL}|\b(?i:{'|'.join(NUMBERS)})\b)"
+NAMES_ROW = "in the name of a row, which no other number would name"
 UNTRACED = "results that were printed, in no file yet"
 ROUNDED = "rounded for a reader and within a factor of two of the files"
 # What is no result, wherever it stands.
@@ -90,7 +91,8 @@ class Page:
 
     def table(self, heading: str, header: str, row: Callable[..., Sequence[float] | None], keys: int = 1) -> None:
         """Each row of the first table below a heading that has this in its header. ``row`` gets the first cells (an
-        empty one repeats the one above it) and returns the numbers in the others, or None for a row without any. The
+        empty one repeats the one above it) and returns the numbers in the others, or None for a row without any. A
+        number in the first cells is traced if with another one there ``row`` returns something else, or fails. The
         section names the runs that the rows come from: `depth-mlp`, or `detect-*`."""
         start = self._find(rf"^#+ {re.escape(heading)}.*$", f"the heading {heading}")
         lines = start is not None and self._find(rf"^(?=\|).*{re.escape(header)}.*$", f"the table {header}", start)
@@ -110,7 +112,9 @@ class Page:
                 at = self.text.count("\n", 0, line.start()) + 1
                 self.problems.append(f"{self.name}:{at}: no runs for the row {' | '.join(above)}: {error!r}")
                 continue
-            self._compare_row(cells[0][0], first, line.end(), values, " | ".join(above))
+            if values is not None:
+                self._compare_row(first, line.end(), values, " | ".join(above))
+                self._check_keys(row, above, cells[:keys], values)
         section = self.text[start : self._find(r"^#{1,3} |\Z", "an end", start)]
         names = re.findall(r"`([\w.*-]+)`", section)
         missing = [run for run in sorted(USED) if not any(fnmatch.fnmatchcase(run, name) for name in names)]
@@ -141,15 +145,29 @@ class Page:
             self.problems.append(f"{self.name}: it does not say any more: {template}")
         return found
 
-    def _compare_row(self, start: int, first: int, end: int, values: Sequence[float] | None, label: str) -> None:
+    def _check_keys(self, row: Callable, above: list[str], cells: list[tuple[int, str]], values: Sequence) -> None:
+        """Numbers in the first cells of a row are traced if with others there it is another row, or none."""
+        used = set(USED)
+        for place, (start, cell) in enumerate(cells):
+            for first, end in self.numerals:
+                if self.numerals[first, end] or not start <= first < start + len(cell):
+                    continue
+                other = cell[: end - start - 1] + str((int(self.text[end - 1]) + 5) % 10) + cell[end - start :]
+                try:
+                    same = row(*above[:place], _plain(other), *above[place + 1 :])
+                except NO_RUNS:
+                    same = None
+                if same != values:
+                    self.numerals[first, end] = NAMES_ROW
+        USED.intersection_update(used)
+
+    def _compare_row(self, first: int, end: int, values: Sequence[float], label: str) -> None:
         there = [span for span in self.numerals if first <= span[0] < end and not self.numerals[span]]
-        if values is not None:
-            self._mark("traced", [(start, first)])
-            if len(there) == len(values):
-                for span, value in zip(there, values, strict=True):
-                    self._compare(span, value)
-            else:
-                self.problems.append(f"{self.name}: {len(there)} numbers and not {len(values)} in the row {label}")
+        if len(there) == len(values):
+            for span, value in zip(there, values, strict=True):
+                self._compare(span, value)
+        else:
+            self.problems.append(f"{self.name}: {len(there)} numbers and not {len(values)} in the row {label}")
 
     def _compare(self, span: Span, value: float) -> None:
         """The number there is this one, to as many digits as it shows."""
@@ -208,15 +226,17 @@ class Page:
         """How many result numbers are traced to files, were printed and are in no file, and are left over."""
         rules = Counter(self.numerals.values())
         printed = sum(count for rule, count in rules.items() if rule.startswith(UNTRACED))
-        return Counter({"traced": rules["traced"] + rules[ROUNDED], "printed": printed, "left over": rules[""]})
+        traced = rules["traced"] + rules[NAMES_ROW] + rules[ROUNDED]
+        return Counter({"traced": traced, "printed": printed, "left over": rules[""]})
 
     def summary(self) -> str:
         """How many numerals the page has, and what accounts for them."""
         counts = Counter(self.numerals.values())
-        traced, rounded, left = (counts.pop(rule, 0) for rule in ("traced", ROUNDED, ""))
+        traced, names, rounded, left = (counts.pop(rule, 0) for rule in ("traced", NAMES_ROW, ROUNDED, ""))
         printed = sum(count for rule, count in counts.items() if rule.startswith(UNTRACED))
         of_kinds = {
             f"traced to files, and {self.words} in words": traced,
+            NAMES_ROW: names,
             ROUNDED: rounded,
             UNTRACED: printed,
             "no results": sum(counts.values()) - printed,
