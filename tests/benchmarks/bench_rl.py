@@ -8,9 +8,10 @@ for.
 
 Stable-Baselines3 gets our hyperparameters, from lab3/config.py; in "zoo" both get those of RL Baselines3 Zoo, in
 "cleanrl" those of CleanRL's ppo.py, which is run as it is from where you have it. So the networks, environment steps,
-minibatches and epochs are the same, and the updates to each step. Ours is all that a user gets: TensorBoard,
-checkpoints, and one evaluation at the end; Stable-Baselines3 logs nothing, CleanRL to TensorBoard. "single
-environments" plays the same single environments as the others, in place of gymnasium's own vector version of CartPole.
+minibatches and epochs are the same, and the updates to each step. Ours has TensorBoard and checkpoints, as a user gets
+them, but a single evaluation of one episode and no test, as the others have neither; "user" has all of that.
+Stable-Baselines3 logs nothing, CleanRL to TensorBoard. "single environments" plays the same single environments as the
+others, in place of gymnasium's own vector version of CartPole.
 Round r has seed r. Speed is over the whole training; a ratio is the median over the rounds of that round's ratio.
 Returns are those of the last weights, greedy, over 20 episodes from starts that all share.
 """
