@@ -270,7 +270,7 @@ def rl(page: Page, found: dict[str, Any]) -> None:
     page.says("on {} of {} seeds `train_ppo.py` has solved CartPole-v1 in training, after {} to {} s", *numbers)
     spent = median(one["seconds"]["training"] for one in cartpole)
     settings = read("lab3", "ppo-CartPole-v1-seed0")["config"]
-    page.says("over one episode and not {} times over {}, and", settings["evaluations"], settings["evaluation_episodes"])
+    page.says("one episode and not {} times over {}, and", settings["evaluations"], settings["evaluation_episodes"])
     page.says("with its {} steps after {}, with", settings["steps"], spent)
     page.says("evaluations and the test after {}, and", median(one["seconds"]["all"] for one in cartpole))
     page.says("all five test at {} or more", min(one["test"] for one in cartpole))
