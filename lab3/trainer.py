@@ -307,7 +307,7 @@ class RLTrainer(Trainer):
         and did not train since returns what was found then."""
         if (before := self.tested()) is not None:
             return before
-        if not self.history or self.history[-1]["step"] != self.env_steps:  # resumed to be no longer than it was
+        if self.best_return == -math.inf or self.history[-1]["step"] != self.env_steps:  # made to end where it stands
             self.end_evaluation(self.evaluate(self.make_envs("validation", self.config.evaluation_episodes)))
         load_weights(self.model, self.folder / "best.pt", self.device)
         episodes = self.config.test_episodes

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lab1.engine import checkpoint, distributed, finished, logbook, workers
@@ -182,8 +184,9 @@ class Run:
         return True
 
     def forget_best(self) -> None:
-        """What stands before the first epoch; the best loss is the negative accuracy where that chooses."""
-        self.best_epoch, self.best_loss = 0, math.inf
+        """From here on any weights are better, and patience counts from here. The best loss is the negative accuracy
+        where that chooses."""
+        self.best_epoch, self.best_loss = self.epoch, math.inf
 
     def _check_best(self) -> None:
         """Where the best weights are of an epoch after this checkpoint, as in a run that was killed between the two, or
@@ -296,7 +299,9 @@ class Run:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether what was noted of data is the same; means and deviations may be rounded otherwise on another machine."""
+    """Whether what was noted is the same; means and deviations may be rounded otherwise on another machine."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_alike, one, other))
     if isinstance(one, float) and isinstance(other, float):

@@ -23,10 +23,9 @@ from tqdm import tqdm
 from lab1.engine.config import Interrupted, RunConfig, RunFailed, Whole, require
 
 RESTARTS = 2  # how often it begins again after a process was killed, as by a machine that is out of memory
-STOP, LEAVE = 1, 2  # what the first process tells its workers: save what you are at; and then end
 number = 0  # of this worker, from 1; 0 in a process that is none
-# Of this worker: what it was told, whether it is at a run, whether a signal ended one. It is told by a plain number in
-# shared memory: to set an Event takes the consent of all that wait for it, also of one that was killed.
+# Of this worker: whether it was told to leave, whether it is at a run, whether a signal ended one. It is told by a
+# number in shared memory: to set an Event takes the consent of all that wait for it, also of one that was killed.
 _told, _at_work, _interrupted = None, False, False
 
 
@@ -116,17 +115,17 @@ def run_all(
 
 def _run_in_pool(do, jobs, workers, threads, done, failures):
     context, pending, restarts = multiprocessing.get_context("spawn"), dict(jobs), 0
-    numbers, lock = context.Value("i", 0), context.RLock()
-    tqdm.set_lock(lock)
     with (
         _environment(threads),
         tqdm(total=len(jobs) + done, initial=done, desc="all", unit=" runs", disable=None, position=0) as bar,
     ):
         while pending:
-            told = context.RawValue("b", 0)
+            # New ones for each pool: a worker that is killed may hold a lock.
+            told, numbers, lock = context.RawValue("b", 0), context.Value("i", 0), context.RLock()
+            tqdm.set_lock(lock)
             pool = ProcessPoolExecutor(workers, context, _begin, (told, numbers, workers, threads, lock))
-            futures = {pool.submit(_work, do, job): name for name, job in pending.items()}
             try:
+                futures = {pool.submit(_work, do, job): name for name, job in pending.items()}
                 for future in as_completed(futures):
                     error, name = future.exception(), futures[future]
                     if isinstance(error, BrokenProcessPool):
@@ -140,7 +139,8 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
                     else:
                         failures.append(error)
             except BrokenProcessPool:
-                told.value = LEAVE  # once they have saved; whom the pool tells to end may be at something else
+                told.value = True
+                tqdm.set_lock(context.RLock())
                 restarts += 1
                 if restarts > RESTARTS:
                     raise RunFailed(
@@ -148,7 +148,7 @@ def _run_in_pool(do, jobs, workers, threads, done, failures):
                     ) from None
                 tqdm.write("a worker's process was killed: its run is begun again, or resumed", file=sys.stderr)
             except BaseException:  # a signal, or the loop over this was left
-                told.value = STOP
+                told.value = True
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -202,7 +202,8 @@ def _begin(told, numbers, workers: int, threads: int, lock) -> None:
 
 
 def _watch() -> None:
-    """Stop this worker's run when all are to stop, or when the first process is gone; the Trainer saves it."""
+    """Leave when all are told to, or when the first process is gone, once the Trainer has saved this worker's run. The
+    pool could not be relied on: one that broke tells its workers to end by a signal that they may not hear."""
     parent = multiprocessing.parent_process()
     while parent.is_alive() and not _told.value:
         time.sleep(0.5)
@@ -212,8 +213,6 @@ def _watch() -> None:
         else:
             os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.2)
-    while parent.is_alive() and _told.value != LEAVE:
-        time.sleep(0.5)
     os._exit(1)
 
 

@@ -239,6 +239,8 @@ def test_arguments_of_a_network_are_compared_as_far_as_both_tell():
     assert not same({"sizes": (1, 2), "residual": False}, {"sizes": (1, 2), "residual": True})
     assert same({"config": {"version": 1}}, {"config": {"version": 2}})
     assert same({"dropout": 0.0}, {"dropout": 0.1})
+    assert same({"weights": torch.ones(3)}, {"weights": torch.ones(3)})
+    assert not same({"weights": torch.ones(3)}, {"weights": torch.zeros(3)})
 
 
 def test_a_run_keeps_its_batch_size(tmp_path):
@@ -254,7 +256,7 @@ def test_best_weights_of_an_epoch_that_was_lost_do_not_stand_for_another(tmp_pat
     best, last = checkpoint.load(folder / "best.pt"), checkpoint.load(folder / "last.pt")
     checkpoint.save(last | {"best_loss": -1.0}, folder / "last.pt")  # nothing can be better any more
     checkpoint.save(best | {"epoch": 3}, folder / "best.pt")
-    trainer = make_trainer(tmp_path, epochs=4, resume=str(folder))
+    trainer = make_trainer(tmp_path, epochs=4, patience=1, resume=str(folder))
     finish(trainer)
     assert trainer.best_epoch >= 3
     assert checkpoint.load(folder / "best.pt")["epoch"] == trainer.best_epoch
