@@ -52,7 +52,7 @@ class Config(SeriesConfig):
 
     def check(self) -> None:
         super().check()
-        run_config(self, Path(), "all", self.seeds[0]).check()
+        run_config(self, self.runs_folder(), "all", self.seeds[0]).check()
 
     @property
     def dataset(self) -> str:

@@ -85,7 +85,7 @@ class Config(SeriesConfig):
             fits = value is None or extended or taken in by_episodes
             require(fits, f"--{name} {value}: it is not for --agents {' '.join(agents)}")
         for agent, seed in itertools.product(self.agents, self.seeds):
-            run_config(self, Path(), agent, seed).check()
+            run_config(self, self.runs_folder(), agent, seed).check()
 
     def describe(self) -> str:
         rate = "" if self.learning_rate is None else f"-lr{self.learning_rate:g}"

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -68,9 +69,12 @@ def _changes(config: RunConfig, folder: Path, aside: Collection[str]) -> dict[st
     before = read_object(folder / "config.json")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
-    defaults |= config.older
+    defaults |= {name: None if value == math.inf else value for name, value in config.older.items()}
     values = {name: (before.get(name, defaults[name]), value) for name, value in config.as_dict().items()}
-    return {name: pair for name, pair in values.items() if name not in aside and pair[0] != pair[1]}
+    changed = {name: pair for name, pair in values.items() if name not in aside and pair[0] != pair[1]}
+    if "auto" in changed.get("precision", ()):  # a series leaves it to its jobs on a cluster
+        del changed["precision"]
+    return changed
 
 
 def earlier_flags(folder: Path) -> list[dict[str, Any]]:

@@ -65,6 +65,8 @@ def open_series(
         flags = ", ".join(flag.split()[0] for flag in changed_flags(config, folder, FREE))
         require(not flags, f"{flags}: changed since {folder} was begun, which compares like with like; start anew")
         entries = read_entries(folder / "results.json", logbook.script_name(config), summary)
+        if config.precision == "auto":
+            config.precision = read_settings(folder).get("precision", "auto")
         if not _is_done(config, planned, folder):
             for name, before in read_settings(folder).items():
                 if name in RUNS and isinstance(before, list):

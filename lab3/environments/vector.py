@@ -216,7 +216,8 @@ def _layers(envs: VectorEnv):
     yield envs
     for env in getattr(envs, "envs", ()):
         while isinstance(env, gymnasium.Wrapper):
-            yield env
+            if not isinstance(env, GiveUp):  # nothing of it is saved; runs from before it was there go on
+                yield env
             env = env.env
         yield env
 

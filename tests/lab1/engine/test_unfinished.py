@@ -188,6 +188,21 @@ def test_a_finished_series_of_any_sort_is_known_as_finished(tmp_path, flags, oth
     assert left == plan
 
 
+def test_a_series_that_left_its_number_format_to_a_cluster_goes_on_here(tmp_path):
+    def open_series(precision: str, *flags: str):
+        given = ["--family", "mlp", "--dataset", "digits", "--depths", "2", "--model-dir", str(tmp_path), *flags]
+        config = parse(sweep_depth.Config, given, "")
+        config.precision = precision
+        return series.open_series(config, sweep_depth.networks)[0], config.precision
+
+    folder, _ = open_series("auto")
+    for flags in (["--resume", str(folder)], ["--resume", "auto"]):
+        assert open_series("bf16", *flags) == (folder, "bf16")
+        assert open_series("auto", *flags) == (folder, "bf16")  # and back
+    with pytest.raises(UsageError, match="--precision: changed since"):
+        open_series("fp32", "--resume", str(folder))
+
+
 def test_a_series_on_a_cluster_leaves_device_and_number_format_to_its_jobs():
     config = SeriesConfig(cluster="slurm", device="cuda")
     config.precision = "auto"

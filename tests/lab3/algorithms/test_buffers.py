@@ -279,14 +279,16 @@ def test_an_episode_is_given_up_after_so_many_steps_in_a_row_without_a_reward():
 
 
 def test_a_lost_car_ends_an_episode_in_training_alone():
-    lengths = {}
+    lengths, layers = {}, set()
     for purpose in ("train", "validation", "test"):
         envs = vector.make("CarRacing-v3", 1, 0, purpose)
         ends = (length for length in range(1, 60) if envs.step(np.array([0]))[2][0])  # it never starts
         lengths[purpose] = next(ends, None)
+        layers.add(len(vector.state(envs)["layers"]))
         envs.close()
     assert vector.PATIENCE["CarRacing-v3"] <= lengths["train"] < 50  # it stands on the first pieces of road
     assert lengths["validation"] is lengths["test"] is None
+    assert len(layers) == 1  # checkpoints from before there was such an end are still read
 
 
 def test_what_lies_far_off_the_screen_is_left_out_and_the_image_is_the_same(monkeypatch):
