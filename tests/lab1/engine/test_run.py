@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -20,6 +21,13 @@ from lab1.trainer import Trainer
 from tests.exactness import assert_equal, assert_same_end, points
 
 ABOUT = {"dataset": "noise", "classes": ["a", "b", "c"]}
+
+
+@pytest.fixture(autouse=True)
+def counted_from_zero(monkeypatch):
+    """TensorBoard reads event files in the order of their names, which end with a number that counts on in a process:
+    of two in the same second, the 10th would come before the 9th."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def make_batches(count: int = 20, size: int = 4, seed: int = 0) -> DataLoader:
